@@ -1,0 +1,353 @@
+/*
+ * The child half: does the steps in order, reports the first that failed, and
+ * ends in execve.
+ *
+ * It runs in the parent's memory, on a stack of its own, with every signal blocked, while the
+ * parent's thread is suspended and its other threads run on. So here are only raw
+ * system calls: no libc wrapper (errno and the thread descriptor are the parent's), no malloc, no lock,
+ * no Python, and nothing that blocks for long (the parent cannot even be killed meanwhile). Memory
+ * that is not ours to write: everything but this stack, the report and the pointer arrays.
+ *
+ * Each step function returns 0 or -errno.
+ */
+#include "shim.h"
+
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "raw.h"
+
+static int enter_cgroup(const struct step *step)
+{
+	/* "0" is the writer itself: no pid to look up, no threadgroup lock. */
+	long r = sys_write(step->fd, "0", 1);
+
+	return r < 0 ? (int)r : 0;
+}
+
+static int loopback_up(void)
+{
+	struct ifreq request = {.ifr_name = "lo"};
+	int fd = sys_socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int r;
+
+	if (fd < 0)
+		return fd;
+	r = sys_ioctl(fd, SIOCGIFFLAGS, &request);
+	if (r == 0) {
+		request.ifr_flags |= IFF_UP;
+		r = sys_ioctl(fd, SIOCSIFFLAGS, &request);
+	}
+	sys_close(fd);
+	return r;
+}
+
+/* The mount in hand is the child's own fd, close-on-exec; a new one replaces it. */
+static int take(int *slot, int fd)
+{
+	if (fd < 0)
+		return fd;
+	if (*slot >= 0)
+		sys_close(*slot);
+	*slot = fd;
+	return 0;
+}
+
+static int host_root(struct child *child)
+{
+	return take(&child->root, sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+}
+
+/* Only a mount can become the root: mount a copy of the directory over itself. */
+static int new_root(struct child *child, const char *path)
+{
+	int directory = sys_openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int r;
+
+	if (directory < 0)
+		return directory;
+	r = take(&child->root,
+		 sys_open_tree(directory, "",
+			       AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+	if (r == 0)
+		r = sys_move_mount(child->root, "", directory, "",
+				   MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	sys_close(directory);
+	return r;
+}
+
+static int open_tree(struct child *child, const char *source, uint64_t flags)
+{
+	return take(&child->tree,
+		    sys_open_tree(AT_FDCWD, source,
+				  (unsigned int)flags | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+}
+
+static int set_attributes(struct child *child, uint64_t attributes)
+{
+	struct mount_attr request = {.attr_set = attributes};
+
+	return sys_mount_setattr(child->tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &request);
+}
+
+static const char *after(const char *string)
+{
+	return string + strlen(string) + 1;
+}
+
+static int new_mount(struct child *child, const struct step *step, const char *text)
+{
+	int fd = sys_fsopen(text, FSOPEN_CLOEXEC);
+	int r = 0;
+
+	if (fd < 0)
+		return fd;
+	for (uint32_t i = 1; i + 1 < step->count && r == 0; i += 2) {
+		const char *key = after(text);
+
+		text = after(key);
+		r = sys_fsconfig(fd, FSCONFIG_SET_STRING, key, text);
+	}
+	if (r == 0)
+		r = sys_fsconfig(fd, FSCONFIG_CMD_CREATE, NULL, NULL);
+	if (r == 0)
+		r = take(&child->tree, sys_fsmount(fd, FSMOUNT_CLOEXEC, step->flags));
+	sys_close(fd);
+	return r;
+}
+
+static bool tree_is_directory(const struct child *child)
+{
+	int fd = sys_openat(child->tree, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return false;
+	sys_close(fd);
+	return true;
+}
+
+/* Makes name, whose parent directory is open; whoever else made it in the meantime is as good. */
+static int make(int parent, const char *name, bool directory)
+{
+	int r =
+	    directory ? sys_mkdirat(parent, name, 0755) : sys_mknodat(parent, name, S_IFREG | 0644);
+
+	if (r < 0 && r != -EEXIST)
+		return r;
+	/* EEXIST may also be a symlink to nowhere. Making what it points to could be a way out: ELOOP. */
+	return sys_openat2(parent, name, O_PATH | O_CLOEXEC, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+}
+
+/* One component after the other, each resolved beneath the root whatever links there are. */
+static int make_target(const struct child *child, const char *target, bool directory)
+{
+	char path[PATH_MAX];
+	char *end = path;
+	int parent = sys_openat(child->root, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	/* It fits: openat2 has taken it. */
+	memcpy(path, target, strlen(target) + 1);
+	while (*end != '\0' && parent >= 0) {
+		const char *name = end + 1;
+		bool last;
+		int fd;
+
+		end += 1 + strcspn(name, "/");
+		last = *end == '\0';
+		*end = '\0';
+		fd = sys_openat2(child->root, path, O_PATH | O_CLOEXEC,
+				 RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+		if (fd == -ENOENT)
+			fd = make(parent, name, directory || !last);
+		if (!last)
+			*end = '/';
+		sys_close(parent);
+		parent = fd;
+	}
+	return parent;
+}
+
+static int attach(struct child *child, const char *target)
+{
+	unsigned int mask;
+	int fd, r;
+
+	fd = sys_openat2(child->root, target, O_PATH | O_CLOEXEC,
+			 RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+	if (fd == -ENOENT) {
+		mask = sys_umask(0);
+		fd = make_target(child, target, tree_is_directory(child));
+		sys_umask(mask);
+	}
+	if (fd < 0)
+		return fd;
+	r = sys_move_mount(child->tree, "", fd, "",
+			   MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	sys_close(fd);
+	sys_close(child->tree);
+	child->tree = -1;
+	return r;
+}
+
+static int pivot_root(struct child *child)
+{
+	int r = sys_fchdir(child->root);
+
+	if (r == 0)
+		/* The old root ends up on top of the new one, at ".": no directory needed to put it. */
+		r = sys_pivot_root(".", ".");
+	if (r == 0)
+		r = sys_umount2(".", MNT_DETACH);
+	if (r == 0)
+		r = sys_chdir("/");
+	sys_close(child->root);
+	child->root = -1;
+	return r;
+}
+
+static int change_directory(const char *path, uint64_t resolve)
+{
+	char reached[PATH_MAX];
+	int fd = sys_openat2(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC, resolve);
+	int r;
+
+	if (fd < 0)
+		return fd;
+	r = sys_fchdir(fd);
+	sys_close(fd);
+	if (r < 0 || resolve == 0)
+		return r;
+	/* A directory that is not below our root reads "(unreachable)/...". */
+	r = sys_getcwd(reached, sizeof(reached));
+	if (r < 0)
+		return r;
+	return reached[0] == '/' ? 0 : -EXDEV;
+}
+
+static int default_signal(int signal)
+{
+	/* The kernel's struct sigaction, at most 32 bytes: SIG_DFL, no flags, empty mask. */
+	const uint64_t action[4] = {0};
+
+	return sys_rt_sigaction(signal, action);
+}
+
+static int duplicate(int fd, int number)
+{
+	int r = fd == number ? sys_fcntl(fd, F_SETFD, 0) : sys_dup3(fd, number, 0);
+
+	return r < 0 ? r : 0;
+}
+
+/* Fills one array of execve's, ended by NULL; returns the text after its last string. */
+static const char *fill(char ***pointers, const char *text, uint64_t count)
+{
+	for (; count > 0; count--) {
+		*(*pointers)++ = (char *)text;
+		text = after(text);
+	}
+	*(*pointers)++ = NULL;
+	return text;
+}
+
+/* Tries every candidate, as execvp(3) does: one that is not there does not hide another's error. */
+static int execute(struct child *child, const struct step *step, const char *text)
+{
+	const char *candidate = text;
+	char **arguments = child->pointers, **environment, **next = arguments;
+	int r, error = -ENOENT;
+	bool found = false;
+
+	for (uint64_t i = 0; i < step->flags; i++)
+		text = after(text);
+	text = fill(&next, text, step->value);
+	environment = next;
+	fill(&next, text, step->count - step->flags - step->value);
+	for (uint64_t i = 0; i < step->flags; i++, candidate = after(candidate)) {
+		r = sys_execve(candidate, arguments, environment);
+		if (found)
+			continue;
+		error = r;
+		found = r != -ENOENT && r != -ENOTDIR;
+	}
+	return error;
+}
+
+static int run_step(struct child *child, const struct step *step)
+{
+	const char *text = child->text + step->text;
+
+	switch (step->kind) {
+	case STEP_ENTER_CGROUP:
+		return enter_cgroup(step);
+	case STEP_UNSHARE:
+		return sys_unshare(step->flags);
+	case STEP_SET_HOSTNAME:
+		return sys_sethostname(text, strlen(text));
+	case STEP_SET_DOMAINNAME:
+		return sys_setdomainname(text, strlen(text));
+	case STEP_LOOPBACK_UP:
+		return loopback_up();
+	case STEP_SET_PROPAGATION:
+		return sys_mount(NULL, "/", NULL, step->flags, NULL);
+	case STEP_HOST_ROOT:
+		return host_root(child);
+	case STEP_NEW_ROOT:
+		return new_root(child, text);
+	case STEP_OPEN_TREE:
+		return open_tree(child, text, step->flags);
+	case STEP_SET_ATTRIBUTES:
+		return set_attributes(child, step->flags);
+	case STEP_NEW_MOUNT:
+		return new_mount(child, step, text);
+	case STEP_ATTACH:
+		return attach(child, text);
+	case STEP_PIVOT_ROOT:
+		return pivot_root(child);
+	case STEP_CHANGE_DIRECTORY:
+		return change_directory(text, step->flags);
+	case STEP_SET_UMASK:
+		sys_umask((unsigned int)step->value);
+		return 0;
+	case STEP_NEW_SESSION: {
+		int r = sys_setsid();
+
+		return r < 0 ? r : 0;
+	}
+	case STEP_SET_PROCESS_GROUP:
+		return sys_setpgid(0, (int)step->value);
+	case STEP_SET_GROUPS:
+		return sys_setgroups(step->value, text);
+	case STEP_SET_GID:
+		return sys_setresgid((uint32_t)step->value);
+	case STEP_SET_UID:
+		return sys_setresuid((uint32_t)step->value);
+	case STEP_DEFAULT_SIGNAL:
+		return default_signal((int)step->value);
+	case STEP_DUPLICATE:
+		return duplicate(step->fd, (int)step->value);
+	case STEP_CLOSE_RANGE:
+		return sys_close_range((unsigned int)step->flags, (unsigned int)step->value);
+	case STEP_RESTORE_SIGNAL_MASK:
+		return sys_rt_sigprocmask(SIG_SETMASK, &child->signal_mask, NULL);
+	case STEP_EXECUTE:
+		return execute(child, step, text);
+	default:
+		return -EINVAL; /* a step of the parent's after the clone */
+	}
+}
+
+void run_child(void *argument)
+{
+	struct child *child = argument;
+	int r = 0;
+
+	for (uint32_t i = child->first; i < child->count && r == 0; i++) {
+		child->report->index = i;
+		r = run_step(child, &child->steps[i]);
+	}
+	child->report->error = -r;
+	sys_exit_group(127);
+}

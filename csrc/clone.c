@@ -1,0 +1,187 @@
+/* The parent half: a stack, clone3, and what became of the child. */
+#include "shim.h"
+
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "raw.h"
+
+enum {
+	STACK_SIZE = 64 * 1024,
+	GUARD_SIZE = 64 * 1024, /* a page, of whatever size it is */
+};
+
+/*
+ * The child's stack, and above it the pointer arrays of its execve: one mapping, with a guard
+ * below, so that an overflow is a fault and not a write into the interpreter's heap.
+ */
+struct block {
+	char *start;
+	size_t size;
+};
+
+static int map_block(size_t pointers, struct block *ret)
+{
+	size_t size = GUARD_SIZE + STACK_SIZE + pointers * sizeof(char *);
+	char *start = sys_mmap(size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS);
+	int r;
+
+	if ((unsigned long)start > -4096UL)
+		return (int)(long)start;
+	r = sys_mprotect(start + GUARD_SIZE, size - GUARD_SIZE, PROT_READ | PROT_WRITE);
+	if (r < 0) {
+		sys_munmap(start, size);
+		return r;
+	}
+	*ret = (struct block){start, size};
+	return 0;
+}
+
+/*
+ * A change of uid or gid in the child clears the dumpable flag of the memory it shares with us:
+ * our /proc/self turns root-owned, debuggers stop. Several threads may be in
+ * here at once, and one that enters while another's child has cleared the flag reads 0; so
+ * the state counts who is in (from bit 1 on) and remembers (bit 0) that the flag was set.
+ */
+static _Atomic uint32_t dumpable_state;
+
+static void dumpable_enter(void)
+{
+	uint32_t was_set = sys_prctl(PR_GET_DUMPABLE, 0) == 1;
+	uint32_t old = atomic_load(&dumpable_state);
+
+	while (!atomic_compare_exchange_weak(&dumpable_state, &old, (old + 2) | was_set))
+		;
+}
+
+static void dumpable_leave(void)
+{
+	uint32_t old = atomic_load(&dumpable_state);
+
+	if ((old & 1) && sys_prctl(PR_GET_DUMPABLE, 0) != 1)
+		sys_prctl(PR_SET_DUMPABLE, 1);
+	while (!atomic_compare_exchange_weak(&dumpable_state, &old, old - 2 > 1 ? old - 2 : 0))
+		;
+}
+
+/* Every kind known, every string inside the text; clone before the child's steps, execute last. */
+static int check_plan(const struct step *steps, size_t count, const char *text, size_t size,
+		      size_t *ret_pointers)
+{
+	if (count == 0 || steps[count - 1].kind != STEP_EXECUTE)
+		return -EINVAL;
+	if (size > 0 && text[size - 1] != '\0')
+		return -EINVAL;
+	for (size_t i = 0; i < count; i++) {
+		size_t offset = steps[i].text;
+
+		if (steps[i].kind == 0 || steps[i].kind >= STEP_END)
+			return -EINVAL;
+		for (uint32_t n = 0; n < steps[i].count; n++) {
+			if (offset >= size)
+				return -EINVAL;
+			offset += strlen(text + offset) + 1;
+		}
+	}
+	/* arguments and environment, each with its NULL at the end */
+	*ret_pointers = (size_t)steps[count - 1].count + 2;
+	return 0;
+}
+
+/* The steps up to the clone are its arguments; returns the index of the clone. */
+static int gather_clone_args(const struct step *steps, size_t count, struct clone_args *args)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (steps[i].kind == STEP_BIRTH_IN_CGROUP) {
+			args->flags |= CLONE_INTO_CGROUP;
+			args->cgroup = (uint64_t)steps[i].fd;
+		} else if (steps[i].kind == STEP_CLONE) {
+			args->flags |= steps[i].flags;
+			return (int)i;
+		} else {
+			break;
+		}
+	}
+	return -EINVAL;
+}
+
+/* Takes a child that did not get as far as its program off our hands. */
+static void reap(struct report *report)
+{
+	/* ECHILD: SIGCHLD is ignored, or another thread waits for any child; it is dead either way */
+	sys_wait4(report->pid, NULL, __WALL);
+	sys_close(report->pidfd);
+	report->pid = -1;
+	report->pidfd = -1;
+}
+
+static void clone_and_wait(struct clone_args *args, struct child *child)
+{
+	struct report *report = child->report;
+	const uint64_t all = ~(uint64_t)0;
+	long pid;
+
+	/* A handler of the interpreter must not run in the child, on the shared memory. */
+	sys_rt_sigprocmask(SIG_SETMASK, &all, &child->signal_mask);
+	dumpable_enter();
+	/* CLONE_VFORK: back when the child has executed its program or is dead. */
+	pid = clone3_call(args, run_child, child);
+	dumpable_leave();
+	if (pid < 0) {
+		report->pidfd = -1;
+		report->error = (int32_t)-pid;
+	} else {
+		report->pid = (int32_t)pid;
+		if (report->error == 0 && report->index + 1 != child->count)
+			report->error = ECANCELED; /* killed on the way */
+		if (report->error != 0)
+			reap(report);
+	}
+	sys_rt_sigprocmask(SIG_SETMASK, &child->signal_mask, NULL);
+}
+
+int spawn(const char *steps, size_t steps_size, const char *text, size_t text_size,
+	  struct report *ret_report)
+{
+	struct clone_args args = {
+	    /*
+	     * CLONE_VM: no copy of the page tables, so no cost that grows with the parent. Never
+	     * without CLONE_VFORK: the OOM killer kills every process that shares the victim's memory,
+	     * and spares only the parent of a vfork child.
+	     */
+	    .flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+	    .pidfd = (uint64_t)(uintptr_t)&ret_report->pidfd,
+	    .exit_signal = SIGCHLD,
+	};
+	struct child child = {
+	    .steps = (const struct step *)steps,
+	    .text = text,
+	    .root = -1,
+	    .tree = -1,
+	    .report = ret_report,
+	};
+	size_t count = steps_size / sizeof(struct step), pointers;
+	struct block block;
+	int clone, r;
+
+	r = check_plan(child.steps, count, text, text_size, &pointers);
+	if (r < 0)
+		return r;
+	clone = gather_clone_args(child.steps, count, &args);
+	if (clone < 0)
+		return clone;
+	r = map_block(pointers, &block);
+	if (r < 0)
+		return r;
+	args.stack = (uint64_t)(uintptr_t)(block.start + GUARD_SIZE);
+	args.stack_size = STACK_SIZE;
+	child.pointers = (char **)(block.start + GUARD_SIZE + STACK_SIZE);
+	child.first = (uint32_t)clone + 1;
+	child.count = (uint32_t)count;
+	*ret_report = (struct report){.pid = -1, .pidfd = -1, .index = (uint32_t)clone};
+	clone_and_wait(&args, &child);
+	sys_munmap(block.start, block.size);
+	return 0;
+}

@@ -1,0 +1,68 @@
+/*
+ * The contract between Python and C. Declarations only: cffi's cdef() and the
+ * C compiler read this same file, so it has no preprocessor lines.
+ *
+ * A plan crosses as two immutable blocks: an array of struct step, and the
+ * text they point into, NUL-terminated strings one after the other.
+ */
+
+enum step_kind {
+	/* done by the parent, as arguments of clone3 */
+	STEP_BIRTH_IN_CGROUP = 1, /* fd: directory of a v2 cgroup */
+	STEP_CLONE,               /* flags: CLONE_NEW... */
+	/* done by the child */
+	STEP_ENTER_CGROUP,   /* fd: tasks file of a v1 cgroup */
+	STEP_UNSHARE,        /* flags: CLONE_NEW... */
+	STEP_SET_HOSTNAME,   /* text */
+	STEP_SET_DOMAINNAME, /* text */
+	STEP_LOOPBACK_UP,
+	STEP_SET_PROPAGATION, /* flags: MS_PRIVATE, ...: of every mount */
+	STEP_HOST_ROOT,       /* mounts go below the root as it is */
+	STEP_NEW_ROOT,        /* text: directory. Mounts go below a copy of it */
+	STEP_OPEN_TREE,       /* text: source; flags: AT_RECURSIVE or 0 */
+	STEP_SET_ATTRIBUTES,  /* of the mount in hand. flags: MOUNT_ATTR_... */
+	STEP_NEW_MOUNT,       /* text: fstype, then key, value, ...; flags: MOUNT_ATTR_... */
+	STEP_ATTACH,          /* text: target of the mount in hand */
+	STEP_PIVOT_ROOT,
+	STEP_CHANGE_DIRECTORY, /* text; flags: RESOLVE_... of openat2 */
+	STEP_SET_UMASK,        /* value */
+	STEP_NEW_SESSION,
+	STEP_SET_PROCESS_GROUP, /* value: pgid, 0 for its own */
+	STEP_SET_GROUPS,        /* text: array of value uint32_t */
+	STEP_SET_GID,           /* value: real, effective and saved */
+	STEP_SET_UID,           /* value: real, effective and saved */
+	STEP_DEFAULT_SIGNAL,    /* value: signal number */
+	STEP_DUPLICATE,         /* fd, value: the new number; the same: only inheritable */
+	STEP_CLOSE_RANGE,       /* flags: first; value: last */
+	STEP_RESTORE_SIGNAL_MASK,
+	STEP_EXECUTE, /* text: flags candidates, then value arguments, then environment */
+	STEP_END,     /* no step: the number of kinds */
+};
+
+struct step {
+	uint32_t kind;
+	int32_t fd;
+	uint32_t text;  /* offset of the first string */
+	uint32_t count; /* of strings */
+	uint64_t flags;
+	uint64_t value;
+};
+
+/*
+ * What became of it. error 0: the program runs (or ran), pid and pidfd are the
+ * caller's. Otherwise the errno of step index; pid and pidfd are -1, no process is left.
+ */
+struct report {
+	int32_t pid;
+	int32_t pidfd;
+	uint32_t index;
+	int32_t error;
+};
+
+/*
+ * Clones a child that runs the steps; returns when it has executed its program or failed.
+ * Returns 0 and the report, or -errno when nothing was started: EINVAL (a plan
+ * that is malformed), ENOMEM.
+ */
+int spawn(const char *steps, size_t steps_size, const char *text, size_t text_size,
+	  struct report *ret_report);
