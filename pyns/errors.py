@@ -1,0 +1,96 @@
+"""What can go wrong, and who is to blame.
+
+    ValueError, TypeError   the caller: what was asked makes no sense. Nothing was started
+    OSError
+    ├── FileNotFoundError, PermissionError, ...
+    │                       the program or its cwd, exactly as subprocess raises them
+    ├── SpawnError          the kernel refused a step of the plan
+    └── CgroupError         the kernel refused a cgroup's file or directory
+
+Whatever is raised, no process, fd, mount or cgroup is left behind.
+"""
+
+from __future__ import annotations
+
+import errno as errno_module
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyns.steps import Step
+
+
+def in_words(error: int) -> str:
+    """Say an errno as people do and as man pages do: "Permission denied (EACCES)"."""
+    name = errno_module.errorcode.get(error, str(error))
+    return f"{os.strerror(error)} ({name})"
+
+
+class SpawnError(OSError):
+    """The kernel refused one step of the plan; the program was not started.
+
+    Attributes:
+        step: the step that failed, an object of `pyns.steps`.
+        index: its place in the plan, from 0.
+        errno: what the kernel answered.
+        hint: what to do about it, or None when that is not certain.
+    """
+
+    def __init__(
+        self, errno: int, step: Step, index: int, count: int, hint: str | None = None
+    ) -> None:
+        super().__init__(errno, os.strerror(errno))
+        self.step = step
+        self.index = index
+        self.count = count
+        self.hint = hint
+
+    def __str__(self) -> str:
+        place = f"step {self.index + 1} of {self.count}, {self.step.describe()}"
+        said = f"{place}: {in_words(self.errno or 0)}"
+        return f"{said}. {self.hint}" if self.hint else said
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SpawnError, (self.errno, self.step, self.index, self.count, self.hint)
+
+
+class CgroupError(OSError):
+    """A cgroup could not be made, read, written or removed.
+
+    Attributes:
+        errno: what the kernel answered, or EOPNOTSUPP when this host lacks what was asked for.
+        controller: the controller that it was about, or None.
+        file: path of the file or directory, or None.
+        value: what was to be written, or None.
+        hint: what to do about it, or None when that is not certain.
+    """
+
+    def __init__(
+        self,
+        errno: int,
+        action: str,
+        *,
+        controller: str | None = None,
+        file: str | None = None,
+        value: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(errno, action)
+        self.action = action
+        self.controller = controller
+        self.file = file
+        self.value = value
+        self.hint = hint
+
+    def __str__(self) -> str:
+        said = f"{self.action}: {in_words(self.errno or 0)}"
+        return f"{said}. {self.hint}" if self.hint else said
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _cgroup_error, (self.errno, self.action, dict(self.__dict__))
+
+
+def _cgroup_error(errno: int, action: str, fields: dict[str, Any]) -> CgroupError:
+    error = CgroupError(errno, action)
+    error.__dict__.update(fields)
+    return error

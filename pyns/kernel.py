@@ -1,0 +1,28 @@
+"""Whether this kernel can run pyns at all."""
+
+from __future__ import annotations
+
+import re
+
+_MINIMUM = (5, 14)
+
+
+def check(platform: str, release: str) -> None:
+    """Raise ImportError, which says what is needed, when pyns can't work here.
+
+    Args:
+        platform: sys.platform.
+        release: os.uname().release, such as "6.1.0-13-amd64".
+
+    Example:
+        >>> check("linux", "6.1.0-13-amd64")
+    """
+    needed = "pyns needs Linux {}.{} or later".format(*_MINIMUM)
+    if platform != "linux":
+        raise ImportError(f"{needed} (namespaces, cgroups, clone3); this is {platform}")
+    match = re.match(r"(\d+)\.(\d+)", release)
+    if match and (int(match[1]), int(match[2])) < _MINIMUM:
+        raise ImportError(
+            f"{needed} (mount_setattr, cgroup.kill, clone3 with CLONE_INTO_CGROUP); "
+            f"this is {release}"
+        )

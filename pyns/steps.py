@@ -1,0 +1,514 @@
+"""The steps a child takes between clone3 and its program.
+
+Each is a value that can describe itself and knows what it hands to the shim: `kind` is the
+name of an enumerator in csrc/plan.h, whose comments say what the operands mean there. A step is
+about one system call, so that an errno has one meaning. Their order is the business of
+`pyns.plan`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import struct
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from pyns.namespaces import Namespace
+
+# <linux/mount.h>, mount_setattr(2)
+MOUNT_ATTR_RDONLY = 0x01
+MOUNT_ATTR_NOSUID = 0x02
+MOUNT_ATTR_NODEV = 0x04
+MOUNT_ATTR_NOEXEC = 0x08
+_ATTRIBUTE_NAMES = {
+    MOUNT_ATTR_RDONLY: "read-only",
+    MOUNT_ATTR_NOSUID: "nosuid",
+    MOUNT_ATTR_NODEV: "nodev",
+    MOUNT_ATTR_NOEXEC: "noexec",
+}
+AT_RECURSIVE = 0x8000  # <linux/fcntl.h>
+MS_REC, MS_PRIVATE = 0x4000, 1 << 18  # mount(2)
+RESOLVE_NO_MAGICLINKS = 0x02  # openat2(2)
+
+
+class Operands(NamedTuple):
+    """What crosses to the shim beside the kind: the fields of struct step."""
+
+    strings: tuple[bytes, ...] = ()
+    flags: int = 0
+    value: int = 0
+    fd: int = -1
+    data: bytes = b""  # instead of strings: an array that text points to
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that the child does, or that clone3 does for it."""
+
+    kind: ClassVar[str]
+
+    def describe(self) -> str:
+        """Say in one sentence what this step does."""
+        raise NotImplementedError
+
+    def operands(self) -> Operands:
+        """Return what the shim needs to do it."""
+        return Operands()
+
+    def hint(self, error: int) -> str | None:  # noqa: ARG002
+        """Return what to do when the kernel answers `error`, where that is certain."""
+        return None
+
+
+def _attribute_names(attributes: int) -> str:
+    return ", ".join(name for bit, name in _ATTRIBUTE_NAMES.items() if attributes & bit)
+
+
+def _text(encoded: bytes) -> str:
+    return repr(os.fsdecode(encoded))
+
+
+@dataclass(frozen=True)
+class BirthInCgroup(Step):
+    """Has the child born inside a v2 cgroup (CLONE_INTO_CGROUP of clone(2))."""
+
+    kind = "birth_in_cgroup"
+    path: str
+    fd: int = -1
+
+    def describe(self) -> str:
+        return f"be born in the cgroup {self.path}"
+
+    def operands(self) -> Operands:
+        return Operands(fd=self.fd)
+
+    def hint(self, error: int) -> str | None:
+        return {
+            errno.EBUSY: "It hands controllers to its children (cgroup.subtree_control), so the "
+            "kernel allows processes only in those: make a child and use that",
+            errno.EOPNOTSUPP: "Its cgroup.type is threaded or invalid: only a domain takes "
+            "processes",
+            errno.EACCES: "The caller may not write its cgroup.procs, or that of the group above "
+            "both: delegation hands over whole subtrees (cgroups(7))",
+        }.get(error)
+
+
+@dataclass(frozen=True)
+class Clone(Step):
+    """Makes the child, in new namespaces (clone3 of clone(2))."""
+
+    kind = "clone"
+    namespaces: Namespace
+
+    def describe(self) -> str:
+        if not self.namespaces:
+            return "clone the child, in the caller's namespaces"
+        return f"clone the child into new namespaces: {self.namespaces.words()}"
+
+    def operands(self) -> Operands:
+        return Operands(flags=self.namespaces.value)
+
+    def hint(self, error: int) -> str | None:
+        if error == errno.EPERM and self.namespaces:
+            return (
+                "New namespaces need CAP_SYS_ADMIN: run as root (user namespaces, "
+                "which lend it to anyone, are not supported yet). Inside a "
+                "container: it was started without that capability, or a seccomp filter forbids it"
+            )
+        return {
+            errno.ENOSPC: "A limit in /proc/sys/user/max_*_namespaces is reached, or "
+            "namespaces are nested too deep",
+            errno.EINVAL: "The kernel was built without one of these namespaces",
+            errno.EAGAIN: "RLIMIT_NPROC, kernel.pid_max or the caller's own cgroup (pids.max) "
+            "allows no further process",
+            errno.ENOSYS: "clone3 is blocked, as a rule by an old container engine's seccomp "
+            "filter",
+        }.get(error)
+
+
+@dataclass(frozen=True)
+class EnterCgroup(Step):
+    """Enters a cgroup of a v1 hierarchy: the child writes itself into its tasks file."""
+
+    kind = "enter_cgroup"
+    path: str
+    fd: int = -1
+
+    def describe(self) -> str:
+        return f"enter the cgroup {self.path}"
+
+    def operands(self) -> Operands:
+        return Operands(fd=self.fd)
+
+
+@dataclass(frozen=True)
+class Unshare(Step):
+    """Leaves namespaces for new ones after the clone (unshare(2))."""
+
+    kind = "unshare"
+    namespaces: Namespace
+
+    def describe(self) -> str:
+        return f"enter new namespaces: {self.namespaces.words()}"
+
+    def operands(self) -> Operands:
+        return Operands(flags=self.namespaces.value)
+
+    def hint(self, error: int) -> str | None:
+        return Clone(self.namespaces).hint(error)
+
+
+@dataclass(frozen=True)
+class SetHostname(Step):
+    """Sets the hostname of the UTS namespace (sethostname(2))."""
+
+    kind = "set_hostname"
+    name: bytes
+
+    def describe(self) -> str:
+        return f"set the hostname to {_text(self.name)}"
+
+    def operands(self) -> Operands:
+        return Operands((self.name,))
+
+
+@dataclass(frozen=True)
+class SetDomainname(Step):
+    """Sets the NIS domain name of the UTS namespace (setdomainname(2))."""
+
+    kind = "set_domainname"
+    name: bytes
+
+    def describe(self) -> str:
+        return f"set the domainname to {_text(self.name)}"
+
+    def operands(self) -> Operands:
+        return Operands((self.name,))
+
+
+@dataclass(frozen=True)
+class LoopbackUp(Step):
+    """Brings the interface lo up (netdevice(7))."""
+
+    kind = "loopback_up"
+
+    def describe(self) -> str:
+        return "bring the loopback interface up"
+
+
+@dataclass(frozen=True)
+class MakePrivate(Step):
+    """Stops mounts from propagating to the host and back (mount_namespaces(7))."""
+
+    kind = "set_propagation"
+
+    def describe(self) -> str:
+        return "make the propagation of every mount private"
+
+    def operands(self) -> Operands:
+        return Operands(flags=MS_REC | MS_PRIVATE)
+
+
+@dataclass(frozen=True)
+class HostRoot(Step):
+    """Takes the root as it is for the place that mounts go to."""
+
+    kind = "host_root"
+
+    def describe(self) -> str:
+        return "keep the caller's root"
+
+
+@dataclass(frozen=True)
+class NewRoot(Step):
+    """Copies a directory's mounts over itself, to make it the root later (open_tree(2))."""
+
+    kind = "new_root"
+    path: bytes
+
+    def describe(self) -> str:
+        return f"make {_text(self.path)} a mount, the new root"
+
+    def operands(self) -> Operands:
+        return Operands((self.path,))
+
+    def hint(self, error: int) -> str | None:
+        return {
+            errno.ENOENT: "root= is a directory that exists",
+            errno.ENOTDIR: "root= is a directory, not an image or an archive",
+        }.get(error)
+
+
+@dataclass(frozen=True)
+class OpenTree(Step):
+    """Takes a copy of what is mounted at a path of the caller's (open_tree(2))."""
+
+    kind = "open_tree"
+    source: bytes
+    recursive: bool
+
+    def describe(self) -> str:
+        below = ", with all mounts below it" if self.recursive else ""
+        return f"take a copy of the mount at {_text(self.source)}{below}"
+
+    def operands(self) -> Operands:
+        return Operands((self.source,), flags=AT_RECURSIVE if self.recursive else 0)
+
+    def hint(self, error: int) -> str | None:
+        return "source is a path of the caller's, outside" if error == errno.ENOENT else None
+
+
+@dataclass(frozen=True)
+class SetAttributes(Step):
+    """Gives the mount in hand attributes, with all below it (mount_setattr(2))."""
+
+    kind = "set_attributes"
+    attributes: int
+
+    def describe(self) -> str:
+        return f"make it {_attribute_names(self.attributes)}"
+
+    def operands(self) -> Operands:
+        return Operands(flags=self.attributes)
+
+
+@dataclass(frozen=True)
+class NewMount(Step):
+    """Makes a new mount of a filesystem type, not attached yet (fsopen(2), fsmount(2))."""
+
+    kind = "new_mount"
+    fstype: bytes
+    options: tuple[tuple[bytes, bytes], ...] = ()
+    attributes: int = 0
+
+    def describe(self) -> str:
+        options = ", ".join(f"{os.fsdecode(k)}={os.fsdecode(v)}" for k, v in self.options)
+        given = ", ".join(filter(None, (options, _attribute_names(self.attributes))))
+        return f"make a new {os.fsdecode(self.fstype)}" + (f" ({given})" if given else "")
+
+    def operands(self) -> Operands:
+        strings = (self.fstype, *(string for pair in self.options for string in pair))
+        return Operands(strings, flags=self.attributes)
+
+    def hint(self, error: int) -> str | None:
+        if error == errno.EPERM and self.fstype == b"proc":
+            return "A new /proc needs the caller to see one that nothing is mounted over"
+        return None
+
+
+@dataclass(frozen=True)
+class Attach(Step):
+    """Attaches the mount in hand beneath the root, makes the target when missing (openat2(2))."""
+
+    kind = "attach"
+    target: bytes
+
+    def describe(self) -> str:
+        return f"mount it on {_text(self.target)}"
+
+    def operands(self) -> Operands:
+        return Operands((self.target,))
+
+    def hint(self, error: int) -> str | None:
+        return {
+            errno.EROFS: "The target does not exist and can't be made on a read-only filesystem",
+            errno.ELOOP: "The target is a symlink to nowhere, or a magic link of /proc",
+            errno.ENOTDIR: "Source and target have to be both directories or both not",
+        }.get(error)
+
+
+@dataclass(frozen=True)
+class PivotRoot(Step):
+    """Makes the new root the root and lets go of the old one (pivot_root(2))."""
+
+    kind = "pivot_root"
+
+    def describe(self) -> str:
+        return "make the new root the root and let go of the old one"
+
+    def hint(self, error: int) -> str | None:
+        if error == errno.EINVAL:
+            return "The caller's root is not a mount: it runs in a chroot or from the initramfs"
+        return None
+
+
+@dataclass(frozen=True)
+class ChangeDirectory(Step):
+    """Changes to the working directory; `contained`: one that lies in the root (chdir(2))."""
+
+    kind = "change_directory"
+    path: bytes
+    contained: bool = False
+
+    def describe(self) -> str:
+        return f"change to the directory {_text(self.path)}"
+
+    def operands(self) -> Operands:
+        return Operands((self.path,), flags=RESOLVE_NO_MAGICLINKS if self.contained else 0)
+
+
+@dataclass(frozen=True)
+class SetUmask(Step):
+    """Sets the file mode creation mask (umask(2))."""
+
+    kind = "set_umask"
+    mask: int
+
+    def describe(self) -> str:
+        return f"set the umask to {self.mask:03o}"
+
+    def operands(self) -> Operands:
+        return Operands(value=self.mask)
+
+
+@dataclass(frozen=True)
+class NewSession(Step):
+    """Starts a session, without a controlling terminal (setsid(2))."""
+
+    kind = "new_session"
+
+    def describe(self) -> str:
+        return "start a new session"
+
+
+@dataclass(frozen=True)
+class SetProcessGroup(Step):
+    """Joins a process group, or leads its own (setpgid(2))."""
+
+    kind = "set_process_group"
+    pgid: int
+
+    def describe(self) -> str:
+        return f"join the process group {self.pgid}" if self.pgid else "lead a new process group"
+
+    def operands(self) -> Operands:
+        return Operands(value=self.pgid)
+
+
+@dataclass(frozen=True)
+class SetGroups(Step):
+    """Sets the supplementary groups (setgroups(2))."""
+
+    kind = "set_groups"
+    gids: tuple[int, ...]
+
+    def describe(self) -> str:
+        return f"set the supplementary groups to {list(self.gids)}"
+
+    def operands(self) -> Operands:
+        data = struct.pack(f"={len(self.gids)}I", *self.gids)
+        return Operands(value=len(self.gids), data=data)
+
+
+@dataclass(frozen=True)
+class SetGid(Step):
+    """Sets the real, effective and saved gid (setresgid(2))."""
+
+    kind = "set_gid"
+    gid: int
+
+    def describe(self) -> str:
+        return f"become the group {self.gid}"
+
+    def operands(self) -> Operands:
+        return Operands(value=self.gid)
+
+
+@dataclass(frozen=True)
+class SetUid(Step):
+    """Sets the real, effective and saved uid (setresuid(2))."""
+
+    kind = "set_uid"
+    uid: int
+
+    def describe(self) -> str:
+        return f"become the user {self.uid}"
+
+    def operands(self) -> Operands:
+        return Operands(value=self.uid)
+
+
+@dataclass(frozen=True)
+class DefaultSignal(Step):
+    """Undoes that the interpreter ignores a signal (sigaction(2))."""
+
+    kind = "default_signal"
+    number: int
+
+    def describe(self) -> str:
+        return f"restore the default action of {signal.Signals(self.number).name}"
+
+    def operands(self) -> Operands:
+        return Operands(value=self.number)
+
+
+@dataclass(frozen=True)
+class Duplicate(Step):
+    """Gives an fd of the caller's to the program, under a number (dup(2))."""
+
+    kind = "duplicate"
+    fd: int
+    number: int
+
+    def describe(self) -> str:
+        name = {0: "stdin", 1: "stdout", 2: "stderr"}.get(self.number)
+        if name:
+            return f"make fd {self.fd} its {name}"
+        return f"pass on fd {self.fd}"
+
+    def operands(self) -> Operands:
+        return Operands(fd=self.fd, value=self.number)
+
+
+@dataclass(frozen=True)
+class CloseRange(Step):
+    """Closes every fd of a range (close_range(2))."""
+
+    kind = "close_range"
+    first: int
+    last: int
+
+    LAST: ClassVar[int] = 2**32 - 1
+
+    def describe(self) -> str:
+        if self.last == self.LAST:
+            return f"close every fd from {self.first} on"
+        return f"close every fd from {self.first} to {self.last}"
+
+    def operands(self) -> Operands:
+        return Operands(flags=self.first, value=self.last)
+
+
+@dataclass(frozen=True)
+class RestoreSignalMask(Step):
+    """Unblocks what the caller had not blocked (sigprocmask(2))."""
+
+    kind = "restore_signal_mask"
+
+    def describe(self) -> str:
+        return "restore the caller's signal mask"
+
+
+@dataclass(frozen=True)
+class Execute(Step):
+    """Executes the first candidate that can be (execve(2))."""
+
+    kind = "execute"
+    candidates: tuple[bytes, ...]
+    arguments: tuple[bytes, ...]
+    environment: tuple[bytes, ...]
+
+    def describe(self) -> str:
+        arguments = [os.fsdecode(argument) for argument in self.arguments]
+        if len(self.candidates) == 1:
+            return f"execute {_text(self.candidates[0])} with arguments {arguments}"
+        return f"execute {arguments}, the first found of {len(self.candidates)} places in PATH"
+
+    def operands(self) -> Operands:
+        return Operands(
+            (*self.candidates, *self.arguments, *self.environment),
+            flags=len(self.candidates),
+            value=len(self.arguments),
+        )
