@@ -1,0 +1,8 @@
+"""cgroups: which are there, making them, limiting, counting, killing and removing them."""
+
+from pyns.cgroups.cgroup import Cgroup
+from pyns.cgroups.hierarchy import Hierarchy, hierarchies
+from pyns.cgroups.limits import Limits
+from pyns.cgroups.stats import Stats
+
+__all__ = ["Cgroup", "Hierarchy", "Limits", "Stats", "hierarchies"]

@@ -1,0 +1,279 @@
+"""A cgroup: one logical group, a directory in each of several hierarchies.
+
+On v2 all controllers share one directory; on v1 each hierarchy has its own; on a hybrid host the
+group has both kinds. Nothing here knows how processes are started.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from pyns.cgroups import killing, placing, v1, v2
+from pyns.cgroups.files import Directory
+from pyns.cgroups.hierarchy import Hierarchy
+from pyns.cgroups.limits import Limits, Write
+from pyns.cgroups.stats import Stats
+from pyns.errors import CgroupError
+
+_VERSIONS = {1: v1, 2: v2}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a child gets into a cgroup; the default is: not at all.
+
+    Attributes:
+        birth: path and fd of a v2 group's directory, for CLONE_INTO_CGROUP; None without one.
+        tasks: path of each v1 group and fd of its tasks file, for the child to write itself into.
+    """
+
+    birth: tuple[str, int] | None = None
+    tasks: tuple[tuple[str, int], ...] = ()
+
+
+class Cgroup:
+    """A cgroup of this host, in every hierarchy that it needs.
+
+    A context manager: at the end of the `with` its processes are killed and it is removed.
+    """
+
+    def __init__(self, directories: dict[Hierarchy, Directory]) -> None:
+        self._directories = directories
+
+    @classmethod
+    def create(
+        cls,
+        name: str | None = None,
+        *,
+        limits: Limits | None = None,
+        parent: Cgroup | None = None,
+    ) -> Cgroup:
+        """Make a cgroup and put its limits into force.
+
+        Args:
+            name: of the directories; None for one that says who owns it: pid-starttime-number.
+            limits: what to limit. Their controllers are needed; those that only count are used
+                where the caller may.
+            parent: the group above. None: `pyns` at the root of each hierarchy, if the caller may
+                write there, else the caller's own group (which must be delegated to it).
+
+        Returns:
+            The group. It is the caller's to remove.
+
+        Raises:
+            ValueError: the name is not one; these limits can't be said on this host's hierarchies.
+            CgroupError: the host lacks a controller (EOPNOTSUPP); it is there already (EEXIST); the
+                caller may not (EACCES, EROFS); v2: the parent has processes of its own (EBUSY).
+
+        Needs: write access to the parent.
+        Source: cgroups(7).
+
+        Example:
+            >>> with Cgroup.create(limits=Limits(pids_max=10)) as group:
+            ...     group.processes
+            []
+        """
+        limits = limits or Limits()
+        name = placing.private_name() if name is None else placing.checked_name(name)
+        needed = limits.controllers()
+        places = placing.places(needed, None if parent is None else parent._paths())
+        _writes([place.hierarchy for place in places], limits)  # ValueError before anything is made
+        with ExitStack() as undo:
+            group = cls({})
+            undo.callback(group.remove)
+            for place in places:
+                directory = placing.make(place, name, needed)
+                if directory is not None:
+                    group._directories[place.hierarchy] = directory
+            group.apply(limits)
+            undo.pop_all()
+        return group
+
+    @property
+    def paths(self) -> list[str]:
+        """The directories, one for each hierarchy."""
+        return list(self._paths().values())
+
+    @property
+    def processes(self) -> list[int]:
+        """The pids in it, without those of groups below; none once it is removed."""
+        pids: set[int] = set()
+        for directory in self._directories.values():
+            with killing.gone_is_fine():
+                pids.update(directory.pids())
+        return sorted(pids)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether its processes are frozen, by itself or by a group above."""
+        return any(
+            _VERSIONS[hierarchy.version].is_frozen(directory.read_if_there)
+            for hierarchy, directory in self._directories.items()
+        )
+
+    def apply(self, limits: Limits) -> None:
+        """Put limits into force; those that are None stay as they are.
+
+        Args:
+            limits: their controllers must be those of this group.
+
+        Raises:
+            ValueError: these limits can't be said on this host's hierarchies.
+            CgroupError: the group lacks a controller (EOPNOTSUPP), or the kernel refuses a value;
+                `.file` and `.value` say which.
+
+        Needs: write access to the group.
+        Source: cgroups(7).
+
+        Example:
+            >>> with Cgroup.create(limits=Limits(pids_max=10)) as group:
+            ...     group.apply(Limits(pids_max=20))
+        """
+        for hierarchy, write in _writes(list(self._directories), limits):
+            self._directories[hierarchy].write(write.file, write.value, write.controller)
+
+    def stats(self) -> Stats:
+        """Return what its processes have used since it was made.
+
+        Returns:
+            The statistics; None for what this host does not count.
+
+        Raises:
+            CgroupError: it can't be read (ENODEV: it is removed).
+
+        Needs: read access.
+        Source: cgroups(7).
+
+        Example:
+            >>> with Cgroup.create(limits=Limits(memory_max="100M")) as group:
+            ...     group.stats().oom_kills
+            0
+        """
+        fields: dict[str, Any] = {}
+        for hierarchy, directory in self._directories.items():
+            version = _VERSIONS[hierarchy.version]
+            for file in version.stat_files(hierarchy.controllers):
+                text = directory.read_if_there(file)
+                if text is not None:
+                    fields |= version.parse_stat(file, text)
+        return Stats(**fields)
+
+    def closed_entry(self) -> Entry:
+        """Return how a child would enter it, without fds: for a dry run."""
+        pairs = [(h.version, path) for h, path in self._paths().items()]
+        birth = next(((path, -1) for version, path in pairs if version == 2), None)
+        return Entry(birth, tuple((path, -1) for version, path in pairs if version == 1))
+
+    @contextmanager
+    def open_entry(self) -> Iterator[Entry]:
+        """Open what a child needs to enter it; closed at the end of the `with`.
+
+        Raises:
+            CgroupError: it is frozen (EBUSY): the child would hang before its first instruction,
+                and the thread that cloned it too, even against SIGKILL. Or it is removed (ENODEV).
+        """
+        if not self._directories:
+            raise CgroupError(errno.ENODEV, "enter a cgroup that is removed")
+        if self.frozen:
+            path = self.paths[0]
+            raise CgroupError(
+                errno.EBUSY, f"enter the cgroup {path}, which is frozen", file=path, hint="Thaw it"
+            )
+        birth = None
+        with ExitStack() as files:
+            tasks = []
+            for hierarchy, directory in self._directories.items():
+                if hierarchy.version == 2:
+                    birth = (directory.path, directory.fd)
+                else:
+                    fd = directory.open("tasks", os.O_WRONLY)
+                    files.callback(os.close, fd)
+                    tasks.append((directory.path, fd))
+            yield Entry(birth, tuple(tasks))
+
+    def kill(self) -> None:
+        """Kill every process in it and below (SIGKILL), and wait until they are gone.
+
+        Raises:
+            CgroupError: a process does not go within ten seconds (EBUSY), or is in a PID namespace
+                that the caller can't see (EPERM).
+
+        Needs: write access (v2), the right to signal the processes (v1).
+        Source: cgroups(7), Documentation/admin-guide/cgroup-v2.rst of the kernel (cgroup.kill).
+
+        Example:
+            >>> with Cgroup.create() as group:
+            ...     group.kill()
+        """
+        of_v1 = {h: d for h, d in self._directories.items() if h.version == 1}
+        for hierarchy, directory in self._directories.items():
+            if hierarchy.version == 2:
+                killing.kill_v2(directory)
+        freezer = next((d for h, d in of_v1.items() if "freezer" in h.controllers), None)
+        killing.kill_v1(list(of_v1.values()), freezer)
+
+    def remove(self) -> None:
+        """Kill what is in it, and remove it with all groups below; harmless when it is gone.
+
+        Raises:
+            CgroupError: as `kill`.
+
+        Needs: write access to the parent.
+        Source: cgroups(7).
+
+        Example:
+            >>> group = Cgroup.create()
+            >>> group.remove()
+        """
+        self.kill()
+        while self._directories:
+            hierarchy, directory = next(iter(self._directories.items()))
+            killing.remove(directory)
+            directory.close()
+            del self._directories[hierarchy]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+    def __repr__(self) -> str:
+        return f"<Cgroup {', '.join(self.paths) or 'removed'}>"
+
+    def _paths(self) -> dict[Hierarchy, str]:
+        return {hierarchy: directory.path for hierarchy, directory in self._directories.items()}
+
+
+def planned_entry(limits: Limits | None, parent: Cgroup | None) -> Entry:
+    """Return how a child would enter a group that `Cgroup.create` would make; makes nothing."""
+    needed = (limits or Limits()).controllers()
+    birth, tasks = None, []
+    for place in placing.places(needed, None if parent is None else parent._paths()):
+        path = f"{place.parent}/<new>"
+        if place.hierarchy.version == 2:
+            birth = (path, -1)
+        else:
+            tasks.append((path, -1))
+    return Entry(birth, tuple(tasks))
+
+
+def _writes(offered: list[Hierarchy], limits: Limits) -> list[tuple[Hierarchy, Write]]:
+    """Return each write with its hierarchy: a controller is in at most one."""
+    placing.check_offered(limits.controllers(), offered, "the cgroup")
+    return [
+        (hierarchy, write)
+        for hierarchy in offered
+        for write in _VERSIONS[hierarchy.version].writes(limits.only(hierarchy.controllers))
+    ]

@@ -1,0 +1,112 @@
+"""The one reader and the one writer of cgroup files.
+
+Everything goes through an fd of the directory: a group that was removed and made again under the
+same name is another group, and is not touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from typing import Self
+
+from pyns.errors import CgroupError
+
+# ENODEV: the group was removed while we held it open
+NOT_THERE = (errno.ENOENT, errno.ENODEV)
+
+
+class Directory:
+    """A cgroup's directory in one hierarchy, held open."""
+
+    __slots__ = ("fd", "path")
+
+    def __init__(self, path: str) -> None:
+        self.fd = -1
+        self.path = path
+        try:
+            self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise CgroupError(error.errno or 0, f"open the cgroup {path}", file=path) from None
+
+    def close(self) -> None:
+        """Let go of the fd; the group stays."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def open(self, name: str, flags: int) -> int:
+        """Return an fd of a file in it, which the caller owns; never makes one."""
+        path = f"{self.path}/{name}"
+        if self.fd < 0:
+            raise ValueError(f"the cgroup {self.path} is closed")
+        try:
+            return os.open(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fd)
+        except OSError as error:
+            raise CgroupError(error.errno or 0, f"open {path}", file=path) from None
+
+    def read(self, name: str) -> str:
+        """Return the text of a file."""
+        fd = self.open(name, os.O_RDONLY)
+        try:
+            parts = []
+            while part := os.read(fd, 65536):
+                parts.append(part)
+        except OSError as error:
+            path = f"{self.path}/{name}"
+            raise CgroupError(error.errno or 0, f"read {path}", file=path) from None
+        finally:
+            os.close(fd)
+        return b"".join(parts).decode()
+
+    def read_if_there(self, name: str) -> str | None:
+        """Return the text of a file, or None if this kernel has no such file."""
+        try:
+            return self.read(name)
+        except CgroupError as error:
+            if error.errno in NOT_THERE:
+                return None
+            raise
+
+    def write(self, name: str, value: str, controller: str | None = None) -> None:
+        """Put a value into a file with a single write, as the kernel wants it."""
+        path = f"{self.path}/{name}"
+        try:
+            fd = self.open(name, os.O_WRONLY)
+            try:
+                os.write(fd, value.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise CgroupError(
+                error.errno or 0,
+                f"write {value!r} to {path}",
+                controller=controller,
+                file=path,
+                value=value,
+            ) from None
+
+    def pids(self) -> list[int]:
+        """Return the processes in it, without those of its children."""
+        return [int(pid) for pid in self.read("cgroup.procs").split()]
+
+    def children(self) -> Iterator[Directory]:
+        """Yield the groups below it, each to be closed by the caller."""
+        with os.scandir(self.fd) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for name in names:
+            try:
+                yield Directory(f"{self.path}/{name}")
+            except CgroupError as error:
+                if error.errno not in NOT_THERE:
+                    raise

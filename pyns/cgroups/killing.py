@@ -1,0 +1,132 @@
+"""How a cgroup's processes are killed, and its directories removed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+
+from pyns.cgroups.files import NOT_THERE, Directory
+from pyns.errors import CgroupError
+
+_PATIENCE = 10.0  # seconds that a killed process may take to go: it may be in the middle of I/O
+
+
+@contextmanager
+def gone_is_fine() -> Iterator[None]:
+    """Let a directory be removed by somebody else meanwhile."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NOT_THERE:
+            raise
+
+
+def kill_v2(directory: Directory) -> None:
+    """Kill what is in a group and below, atomically, and wait until it is gone."""
+    deadline = time.monotonic() + _PATIENCE
+    with gone_is_fine():
+        directory.write("cgroup.kill", "1")
+        fd = directory.open("cgroup.events", os.O_RDONLY)
+        try:
+            # the kernel reports each change of the file as POLLPRI
+            while b"populated 0" not in os.pread(fd, 4096, 0):
+                if not _wait(fd, select.POLLPRI, deadline):
+                    raise _still_busy(directory)
+        finally:
+            os.close(fd)
+
+
+def kill_v1(directories: Sequence[Directory], freezer: Directory | None) -> None:
+    """Kill what is in v1 groups and below, frozen, so that none forks out of sight; wait for it."""
+    deadline = time.monotonic() + _PATIENCE
+    while pids := _pids_below(directories):
+        with ExitStack() as undo:
+            pidfds = {}
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    pidfds[pid] = os.pidfd_open(pid)
+                    undo.callback(os.close, pidfds[pid])
+            with _frozen(freezer):
+                # still listed: it is the process that it was when its pidfd was opened
+                for pid in _pids_below(directories) & pidfds.keys():
+                    with suppress(ProcessLookupError):
+                        signal.pidfd_send_signal(pidfds[pid], signal.SIGKILL)
+            if not all(_wait(fd, select.POLLIN, deadline) for fd in pidfds.values()):
+                raise _still_busy(directories[0])
+
+
+def _pids_below(directories: Sequence[Directory]) -> set[int]:
+    pids: set[int] = set()
+    for directory in directories:
+        with gone_is_fine():
+            pids.update(directory.pids())
+            for child in directory.children():
+                pids |= _pids_below([child])
+                child.close()
+    if 0 in pids:
+        raise CgroupError(
+            errno.EPERM,
+            f"kill the processes of {directories[0].path}",
+            file=directories[0].path,
+            hint="One of them is in a PID namespace that the caller can't see",
+        )
+    return pids
+
+
+@contextmanager
+def _frozen(freezer: Directory | None) -> Iterator[None]:
+    if freezer is None:
+        yield
+        return
+    freezer.write("freezer.state", "FROZEN", "freezer")
+    try:
+        yield
+    finally:
+        freezer.write("freezer.state", "THAWED", "freezer")
+
+
+def _wait(fd: int, event: int, deadline: float) -> bool:
+    poll = select.poll()
+    poll.register(fd, event)
+    left = max(0.0, deadline - time.monotonic())
+    return bool(poll.poll(left * 1000))
+
+
+def _still_busy(directory: Directory) -> CgroupError:
+    return CgroupError(
+        errno.EBUSY,
+        f"kill the processes of {directory.path}: {directory.pids()} do not go",
+        file=directory.path,
+        hint="A process in the state D (proc_pid_stat(5)) ends when its I/O does",
+    )
+
+
+def remove(directory: Directory) -> None:
+    """Remove a group that has no processes, children first; harmless when it is gone."""
+    with gone_is_fine():
+        for child in directory.children():
+            remove(child)
+            child.close()
+        _rmdir(directory)
+
+
+def _rmdir(directory: Directory) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            os.rmdir(directory.path)
+            return
+        except OSError as error:
+            # Linux lets a dying task go only after its parent was told, and v1 has no event for it
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise CgroupError(
+                    error.errno or 0,
+                    f"remove the cgroup {directory.path}",
+                    file=directory.path,
+                ) from None
+        time.sleep(0.001)
