@@ -1,0 +1,140 @@
+"""What a container is: a frozen description, checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pyns.cgroups import Cgroup, Limits
+from pyns.mounts import Mount, Proc, StrPath, encode_path
+from pyns.namespaces import Namespace
+
+if TYPE_CHECKING:
+    from pyns.command import Arguments
+    from pyns.plan import Plan
+
+DEFAULT_NAMESPACES = (
+    Namespace.MOUNT
+    | Namespace.UTS
+    | Namespace.IPC
+    | Namespace.PID
+    | Namespace.NET
+    | Namespace.CGROUP
+)
+_NOT_YET = Namespace.USER | Namespace.TIME
+_NAME_MAX = 64  # __NEW_UTS_LEN of the kernel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """What to isolate, and how. Everything that is not said stays as the caller has it.
+
+    Args:
+        namespaces: those to make; the rest is shared with the caller. `Namespace(0)` makes none.
+        root: directory of the caller's that becomes /; None keeps the caller's.
+        mounts: in this order, after the root. None: a fresh /proc if MOUNT and PID are new. Given
+            ones are taken as they are, so /proc is among them when it is wanted.
+        hostname: at most 64 bytes.
+        domainname: NIS domain name, at most 64 bytes.
+        loopback: whether lo is brought up. None: if NET is new.
+        cgroup: a group to be in. It is not removed.
+        limits: limits of a group of its own, made for it below `cgroup` (or below the default
+            parent, see `Cgroup.create`) and removed after it.
+
+    Raises:
+        ValueError: the combination makes no sense; the message says what is missing.
+
+    Needs: CAP_SYS_ADMIN to make namespaces; write access to cgroups for limits.
+    Source: namespaces(7), cgroups(7).
+
+    Example:
+        >>> box = Container(hostname="demo", limits=Limits(memory_max="100M"))
+        >>> print(box.plan(["true"]))  # doctest: +ELLIPSIS
+         1. ...
+    """
+
+    namespaces: Namespace = DEFAULT_NAMESPACES
+    root: StrPath | None = None
+    mounts: Sequence[Mount] | None = None
+    hostname: str | bytes | None = None
+    domainname: str | bytes | None = None
+    loopback: bool | None = None
+    cgroup: Cgroup | None = field(default=None, compare=False)
+    limits: Limits | None = None
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        if missing := self.namespaces & _NOT_YET:
+            raise ValueError(f"namespaces: {missing.words()} is not supported yet")
+        if self.root is not None:
+            encode_path("root", self.root)
+        for name in ("hostname", "domainname"):
+            _check_name(name, getattr(self, name))
+        for name, value, namespace in (
+            ("root", self.root, Namespace.MOUNT),
+            ("mounts", self.mounts, Namespace.MOUNT),
+            ("hostname", self.hostname, Namespace.UTS),
+            ("domainname", self.domainname, Namespace.UTS),
+            ("loopback", self.loopback, Namespace.NET),
+        ):
+            if value and namespace not in self.namespaces:
+                raise ValueError(
+                    f"{name}={value!r} would be the caller's own: add Namespace.{namespace.name}"
+                )
+        if self.mounts is None:
+            fresh = Namespace.MOUNT | Namespace.PID
+            has_proc = self.namespaces & fresh == fresh
+            object.__setattr__(self, "mounts", (Proc(),) if has_proc else ())
+        object.__setattr__(self, "mounts", tuple(self.mounts or ()))
+        if self.loopback is None:
+            object.__setattr__(self, "loopback", Namespace.NET in self.namespaces)
+
+    def _check_types(self) -> None:
+        if not isinstance(self.namespaces, Namespace):
+            raise TypeError(
+                f"namespaces={self.namespaces!r}: give Namespace.PID | ... , or parse()"
+            )
+        if self.limits is not None and not isinstance(self.limits, Limits):
+            raise TypeError(f"limits={self.limits!r}: give Limits(...)")
+        if self.cgroup is not None and not isinstance(self.cgroup, Cgroup):
+            raise TypeError(f"cgroup={self.cgroup!r}: give a pyns.cgroups.Cgroup")
+        for mount in self.mounts or ():
+            if not isinstance(mount, Mount):
+                raise TypeError(
+                    f"mounts: {mount!r} is not a mount, as Bind(...), Tmpfs(...), Proc()"
+                )
+
+    def plan(self, args: Arguments) -> Plan:
+        """Return the steps that starting a program would take, without starting anything.
+
+        Args:
+            args: as for `clone_into`.
+
+        Returns:
+            The plan; `print` it. fds that would be opened for it are -1, and the name of a cgroup
+            that would be made is <new>.
+
+        Raises:
+            ValueError: args makes no sense.
+            CgroupError: the host lacks a controller that the limits need (EOPNOTSUPP).
+
+        Needs: nothing.
+
+        Example:
+            >>> box = Container(namespaces=Namespace.UTS, hostname="demo")
+            >>> [step.kind for step in box.plan(["true"])][:2]
+            ['clone', 'set_hostname']
+        """
+        # the only import upwards: a description that can show its plan is worth it
+        from pyns.plan import dry_run
+
+        return dry_run(self, args)
+
+
+def _check_name(what: str, name: str | bytes | None) -> None:
+    if name is None:
+        return
+    encoded = encode_path(what, name)
+    if len(encoded) > _NAME_MAX:
+        raise ValueError(f"{what}={name!r} is longer than the kernel's {_NAME_MAX} bytes")

@@ -1,0 +1,68 @@
+"""How a plan crosses to C and a report comes back.
+
+The plan is two immutable bytes objects: while the child runs on our memory, other Python threads
+run too, and nothing that they do can change what the child reads.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+
+from pyns._shim import ffi, lib
+from pyns.plan import Plan
+
+_STEP = struct.Struct("=IiIIQQ")  # struct step of csrc/plan.h
+_KINDS: dict[str, int] = {}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a child: error 0 means that it runs; else the errno of the step `index`."""
+
+    pid: int
+    pidfd: int
+    index: int
+    error: int
+
+
+def pack(plan: Plan) -> tuple[bytes, bytes]:
+    """Return the array of struct step and the text that it points into.
+
+    Raises:
+        ValueError: a string contains a NUL; it would shift all others.
+    """
+    records, texts, offset = [], [], 0
+    for step in plan.steps:
+        strings, flags, value, fd, data = step.operands()
+        text = b"".join([string + b"\0" for string in strings]) if strings else data
+        if strings and text.count(0) != len(strings):
+            raise ValueError(f"embedded null byte: {step.describe()}")
+        count = len(strings)
+        records.append(_STEP.pack(_kind(step.kind), fd, offset, count, flags, value))
+        texts.append(text)
+        offset += len(text)
+    return b"".join(records), b"".join(texts)
+
+
+def _kind(name: str) -> int:
+    kind = _KINDS.get(name)
+    if kind is None:
+        kind = _KINDS[name] = getattr(lib, f"STEP_{name.upper()}")
+    return kind
+
+
+def spawn(plan: Plan) -> Report:
+    """Have the shim carry out a plan; returns when the program runs or a step has failed.
+
+    Raises:
+        ValueError: a string contains a NUL.
+        OSError: nothing was started: no memory for the child's stack (ENOMEM).
+    """
+    steps, text = pack(plan)
+    report = ffi.new("struct report *")
+    result = lib.spawn(steps, len(steps), text, len(text), report)
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return Report(report.pid, report.pidfd, report.index, report.error)

@@ -1,0 +1,158 @@
+"""In which order a container comes about, and why: the only place that knows."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from pyns.cgroups.cgroup import Entry, planned_entry
+from pyns.command import (
+    Arguments,
+    Command,
+    encode_arguments,
+    encode_environment,
+    find_candidates,
+    split_arguments,
+)
+from pyns.container import Container
+from pyns.namespaces import Namespace
+from pyns.rootfs import root_steps
+from pyns.steps import (
+    BirthInCgroup,
+    ChangeDirectory,
+    Clone,
+    DefaultSignal,
+    EnterCgroup,
+    Execute,
+    LoopbackUp,
+    MakePrivate,
+    NewSession,
+    RestoreSignalMask,
+    SetDomainname,
+    SetGid,
+    SetGroups,
+    SetHostname,
+    SetProcessGroup,
+    SetUid,
+    SetUmask,
+    Step,
+    Unshare,
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps from clone3 to the program, in order."""
+
+    steps: tuple[Step, ...]
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{n:2}. {step.describe()}" for n, step in enumerate(self.steps, 1))
+
+    def to_json(self) -> str:
+        """Return it as a JSON array of objects: kind, sentence and the step's own fields.
+
+        Example:
+            >>> Plan((LoopbackUp(),)).to_json()
+            '[{"kind": "loopback_up", "sentence": "bring the loopback interface up"}]'
+        """
+        return json.dumps([_as_dict(step) for step in self.steps])
+
+
+def _as_dict(step: Step) -> dict[str, Any]:
+    own = {field.name: _as_json(getattr(step, field.name)) for field in fields(step)}
+    return {"kind": step.kind, "sentence": step.describe(), **own}
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return os.fsdecode(value)
+    if isinstance(value, tuple):
+        return [_as_json(item) for item in value]
+    return value.words() if isinstance(value, Namespace) else value
+
+
+def build_plan(container: Container, command: Command, entry: Entry) -> Plan:
+    """Order everything that is asked for into steps. Each comment says what another order does."""
+    new = container.namespaces
+    steps: list[Step] = []
+
+    # The parent's part. A child born in its v2 cgroup has its limits before its first instruction.
+    if entry.birth is not None:
+        steps.append(BirthInCgroup(*entry.birth))
+    # A cgroup namespace's root is the cgroup that one is in when it is made. v1 groups are
+    # entered after the clone; made by the clone, the namespace would show their full paths.
+    late = new & Namespace.CGROUP if entry.tasks else Namespace(0)
+    steps.append(Clone(new & ~late))
+
+    # First of all: what follows is charged to the child's own limits.
+    steps += [EnterCgroup(path, fd) for path, fd in entry.tasks]
+    if late:
+        steps.append(Unshare(late))
+
+    # Names and network need capabilities: before the uid changes (EPERM).
+    if container.hostname is not None:
+        steps.append(SetHostname(os.fsencode(container.hostname)))
+    if container.domainname is not None:
+        steps.append(SetDomainname(os.fsencode(container.domainname)))
+    if container.loopback:
+        steps.append(LoopbackUp())
+
+    # Before any mount: a shared one would appear on the host too, and pivot_root says EINVAL.
+    if Namespace.MOUNT in new:
+        steps.append(MakePrivate())
+    steps += root_steps(container.root, container.mounts or ())
+
+    # After the root, and a path in it. While the caller may still enter it: before the uid changes,
+    # as subprocess does.
+    if command.cwd is not None:
+        steps.append(ChangeDirectory(command.cwd, contained=Namespace.MOUNT in new))
+    if command.umask >= 0:
+        # after mount targets are made, which have their own modes
+        steps.append(SetUmask(command.umask))
+    if command.restore_signals:
+        steps += [DefaultSignal(signal.SIGPIPE), DefaultSignal(signal.SIGXFSZ)]
+    if command.start_new_session:
+        steps.append(NewSession())
+    if command.process_group >= 0:
+        # after the session: a session's leader can't change its group (EPERM)
+        steps.append(SetProcessGroup(command.process_group))
+
+    # The uid last: without it, neither groups nor gid can change (EPERM).
+    if command.groups is not None:
+        steps.append(SetGroups(command.groups))
+    if command.gid is not None:
+        steps.append(SetGid(command.gid))
+    if command.uid is not None:
+        steps.append(SetUid(command.uid))
+
+    # After everything that opens files: what is not passed on is closed (CVE-2024-21626).
+    steps += command.fd_steps()
+    # Last: with a signal let in earlier, the child could end half-way.
+    steps.append(RestoreSignalMask())
+    steps.append(Execute(command.candidates, command.arguments, command.environment))
+    return Plan(tuple(steps))
+
+
+def dry_run(container: Container, args: Arguments) -> Plan:
+    """Return the plan for a program with the caller's environment and fds, opening nothing."""
+    argv = split_arguments(args, shell=False, executable=None)
+    command = Command(
+        encode_arguments(argv), find_candidates(argv[0], None), encode_environment(None)
+    )
+    entry = Entry()
+    if container.limits is not None:
+        entry = planned_entry(container.limits, container.cgroup)
+    elif container.cgroup is not None:
+        entry = container.cgroup.closed_entry()
+    return build_plan(container, command, entry)

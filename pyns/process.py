@@ -1,0 +1,392 @@
+"""What a started program is to the caller: a subprocess.Popen that knows its container."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Collection
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from resource import struct_rusage
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, TypedDict
+
+from pyns.cgroups import Cgroup, Stats
+from pyns.command import (
+    Arguments,
+    Command,
+    Environment,
+    check_pass_fds,
+    encode_arguments,
+    encode_environment,
+    find_candidates,
+    split_arguments,
+)
+from pyns.container import Container
+from pyns.mounts import StrPath, encode_path
+from pyns.namespaces import Namespace
+from pyns.spawn import spawn
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+_NOT_ISOLATED = Container(namespaces=Namespace(0))
+_Stream = int | IO[Any] | None
+
+
+class PopenOptions(TypedDict, total=False):
+    """The keyword arguments of subprocess.Popen that start a program here."""
+
+    bufsize: int
+    executable: StrPath | None
+    stdin: _Stream
+    stdout: _Stream
+    stderr: _Stream
+    close_fds: bool
+    shell: bool
+    cwd: StrPath | None
+    env: Environment | None
+    universal_newlines: bool | None
+    restore_signals: bool
+    start_new_session: bool
+    pass_fds: Collection[int]
+    user: str | int | None
+    group: str | int | None
+    extra_groups: Collection[str | int] | None
+    encoding: str | None
+    errors: str | None
+    text: bool | None
+    umask: int
+    pipesize: int
+    process_group: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What a program has used, once it has ended; None where the kernel does not tell.
+
+    The figures are those of the container's own cgroup if it has one (`limits` makes one), and so
+    of everything that ran in it; otherwise of the process and the children that it waited for.
+
+    Attributes:
+        wall_seconds: from before the clone until its end was noticed.
+        cpu_seconds: CPU time.
+        user_seconds: of it, in user mode.
+        system_seconds: of it, in the kernel.
+        memory_peak: bytes, page cache and kernel memory included.
+        oom_kills: processes that the OOM killer took because of memory_max.
+        pids_peak: most processes and threads at a time.
+    """
+
+    wall_seconds: float
+    cpu_seconds: float | None = None
+    user_seconds: float | None = None
+    system_seconds: float | None = None
+    memory_peak: int | None = None
+    oom_kills: int | None = None
+    pids_peak: int | None = None
+
+
+class Process(subprocess.Popen[Any]):
+    r"""A program in a container: subprocess.Popen in everything, but for how the child is made.
+
+    Args:
+        args: as for subprocess.Popen, like all other arguments.
+        container: what to isolate; None for nothing.
+
+    Attributes:
+        container: what it was given; None for nothing.
+        cgroup: the group that it is or was in; None if that is the caller's own.
+        usage: what it has used; None until its end was noticed (poll, wait, communicate, with).
+
+    Raises:
+        ValueError: preexec_fn was given (Python can't run in the child), or args make no sense.
+        SpawnError, CgroupError, FileNotFoundError, ...: see `clone_into`.
+
+    Needs: what the container needs.
+    Source: clone(2), subprocess.
+
+    Example:
+        >>> with Process(["echo", "hello"], stdout=subprocess.PIPE, text=True) as process:
+        ...     process.stdout.read()
+        'hello\n'
+    """
+
+    container: Container | None
+    cgroup: Cgroup | None = None
+    usage: Usage | None = None
+
+    _pidfd = -1
+    _private_cgroup: Cgroup | None = None
+    _rusage: struct_rusage | None = None
+    _start = 0.0
+
+    def __init__(self, *args: Any, container: Container | None = None, **options: Any) -> None:
+        if container is not None and not isinstance(container, Container):
+            raise TypeError(f"container={container!r} is not a Container")
+        self.container = container
+        super().__init__(*args, **options)
+
+    @property
+    def pidfd(self) -> int:
+        """The pidfd, for poll, waitid and pidfd_send_signal; closed by `with`, else at the end."""
+        return self._pidfd
+
+    def _execute_child(  # the signature is subprocess.Popen's
+        self,
+        args: Arguments,
+        executable: StrPath | None,
+        preexec_fn: object,
+        close_fds: bool,
+        pass_fds: Collection[int],
+        cwd: StrPath | None,
+        env: Environment | None,
+        startupinfo: object,  # noqa: ARG002  both are Windows', and checked by Popen
+        creationflags: int,  # noqa: ARG002
+        shell: bool,
+        p2cread: int,
+        p2cwrite: int,
+        c2pread: int,
+        c2pwrite: int,
+        errread: int,
+        errwrite: int,
+        restore_signals: bool,
+        gid: int | None,
+        gids: Collection[int] | None,
+        uid: int | None,
+        umask: int,
+        start_new_session: bool,
+        process_group: int,
+    ) -> None:
+        if preexec_fn is not None:
+            raise ValueError("preexec_fn: Python can't run in the child, which shares our memory")
+        argv = split_arguments(args, shell, executable)
+        filename = argv[0] if executable is None else executable
+        sys.audit("subprocess.Popen", filename, argv, cwd, env)
+        with ExitStack() as moved:
+            command = Command(
+                arguments=encode_arguments(argv),
+                candidates=find_candidates(filename, env),
+                environment=encode_environment(env),
+                cwd=None if cwd is None else encode_path("cwd", cwd),
+                stdio=_move_low_fds((p2cread, c2pwrite, errwrite), moved),
+                pass_fds=check_pass_fds(pass_fds),
+                close_fds=close_fds,
+                restore_signals=restore_signals,
+                umask=umask,
+                start_new_session=start_new_session,
+                process_group=process_group,
+                groups=None if gids is None else tuple(gids),
+                gid=gid,
+                uid=uid,
+            )
+            self._start = time.monotonic()
+            child = spawn(self.container or _NOT_ISOLATED, command, filename)
+        self.pid, self._pidfd, self._private_cgroup = child
+        self.cgroup = child.private_cgroup or (self.container.cgroup if self.container else None)
+        self._child_created = True
+        self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
+
+    def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
+        # subprocess's own, but for wait4 instead of waitpid
+        if self.returncode is None and self._waitpid_lock.acquire(False):  # type: ignore[attr-defined]
+            try:
+                if self.returncode is None:
+                    pid, status = self._try_wait(os.WNOHANG)
+                    if pid == self.pid:
+                        self._handle_exitstatus(status)
+            finally:
+                self._waitpid_lock.release()  # type: ignore[attr-defined]
+        return self.returncode
+
+    def _try_wait(self, wait_flags: int) -> tuple[int, int]:
+        try:
+            pid, status, rusage = os.wait4(self.pid, wait_flags)
+        except ChildProcessError:  # reaped by somebody else, its status is lost
+            return self.pid, 0
+        if pid == self.pid:
+            self._rusage = rusage
+        return pid, status
+
+    def _handle_exitstatus(self, sts: int, *_: Any) -> None:
+        super()._handle_exitstatus(sts)  # type: ignore[misc]
+        # the one place where the end is noticed, whoever waited
+        wall, group = time.monotonic() - self._start, self._private_cgroup
+        if group is None:
+            self.usage = _usage_of_process(wall, self._rusage)
+        else:
+            try:
+                group.kill()
+                self.usage = _usage_of_group(wall, group.stats())
+            finally:
+                group.remove()
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal through the pidfd, which can't mean another process of the same pid."""
+        self.poll()
+        if self.returncode is None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, sig)
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            super().__exit__(exc_type, value, traceback)
+        finally:
+            self._close_pidfd()
+
+    def __del__(self, *args: Any, **options: Any) -> None:
+        super().__del__(*args, **options)
+        self._close_pidfd()
+
+    def _close_pidfd(self) -> None:
+        fd, self._pidfd = self._pidfd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _move_low_fds(fds: tuple[int, int, int], moved: ExitStack) -> tuple[int, int, int]:
+    """Copy fds out of the way of the numbers 0 to 2 that the child is about to overwrite."""
+
+    def above(number: int, fd: int) -> int:
+        if fd in (-1, number) or fd > 2:
+            return fd
+        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+        moved.callback(os.close, copy)
+        return copy
+
+    stdin, stdout, stderr = fds
+    return above(0, stdin), above(1, stdout), above(2, stderr)
+
+
+def _usage_of_process(wall: float, rusage: struct_rusage | None) -> Usage:
+    if rusage is None:
+        return Usage(wall_seconds=wall)
+    # not ru_maxrss: a vfork child's begins with the resident size of its parent
+    user, system = rusage.ru_utime, rusage.ru_stime
+    return Usage(
+        wall_seconds=wall, cpu_seconds=user + system, user_seconds=user, system_seconds=system
+    )
+
+
+def _usage_of_group(wall: float, stats: Stats) -> Usage:
+    return Usage(
+        wall_seconds=wall,
+        cpu_seconds=stats.cpu_seconds,
+        user_seconds=stats.user_seconds,
+        system_seconds=stats.system_seconds,
+        memory_peak=stats.memory_peak,
+        oom_kills=stats.oom_kills,
+        pids_peak=stats.pids_peak,
+    )
+
+
+class Completed(subprocess.CompletedProcess[Any]):
+    """A subprocess.CompletedProcess that knows what the program has used."""
+
+    usage: Usage | None = None
+
+
+def clone_into(
+    target: Container, args: Arguments, **popen_options: Unpack[PopenOptions]
+) -> Process:
+    """Start a program in a new container; it is PID 1 there if PID is among its namespaces.
+
+    Args:
+        target: what to isolate.
+        args: the program and its arguments, as for subprocess.Popen; it is looked up in PATH inside
+            the new root.
+        popen_options: stdin, stdout, env, cwd, text, ... of subprocess.Popen.
+
+    Returns:
+        The running program, a subprocess.Popen.
+
+    Raises:
+        ValueError: what was asked makes no sense. Like all that follow, it leaves nothing behind.
+        FileNotFoundError, PermissionError: the program or its cwd, as subprocess raises them.
+        SpawnError: the kernel refused another step: EPERM without the privilege, ENOENT for a root
+            or a source that is not there.
+        CgroupError: a cgroup can't be made or entered: EOPNOTSUPP for a controller that this host
+            lacks, EACCES without the right, EBUSY if it is frozen.
+
+    Needs: CAP_SYS_ADMIN for namespaces, write access to cgroups for limits; Linux 5.14.
+    Source: clone(2), pivot_root(2), cgroups(7).
+
+    Example:
+        >>> box = Container(namespaces=Namespace(0))
+        >>> clone_into(box, ["true"]).wait()
+        0
+    """
+    if not isinstance(target, Container):
+        raise TypeError(f"target={target!r} is not a Container (joining one is not supported yet)")
+    return Process(args, container=target, **popen_options)
+
+
+def run(
+    target: Container,
+    args: Arguments,
+    *,
+    input: str | bytes | None = None,  # noqa: A002  subprocess.run's name
+    capture_output: bool = False,
+    timeout: float | None = None,
+    check: bool = False,
+    **popen_options: Unpack[PopenOptions],
+) -> Completed:
+    r"""Run a program in a new container and wait for its end, as subprocess.run does.
+
+    Args:
+        target: what to isolate.
+        args: as for `clone_into`.
+        input: what it reads from stdin.
+        capture_output: whether stdout and stderr are returned.
+        timeout: seconds, after which it is killed.
+        check: whether a status other than 0 is an error.
+        popen_options: as for `clone_into`.
+
+    Returns:
+        Its status, output and usage.
+
+    Raises:
+        subprocess.TimeoutExpired: it was killed because of the timeout.
+        subprocess.CalledProcessError: its status is not 0, and `check` is set.
+        ValueError, OSError: as `clone_into`.
+
+    Needs: as `clone_into`.
+    Source: subprocess.
+
+    Example:
+        >>> run(Container(namespaces=Namespace(0)), ["echo", "hello"], capture_output=True).stdout
+        b'hello\n'
+    """
+    if input is not None:
+        if popen_options.get("stdin") is not None:
+            raise ValueError("stdin and input arguments may not both be used.")
+        popen_options["stdin"] = subprocess.PIPE
+    if capture_output:
+        if popen_options.get("stdout") is not None or popen_options.get("stderr") is not None:
+            raise ValueError("stdout and stderr arguments may not be used with capture_output.")
+        popen_options["stdout"] = popen_options["stderr"] = subprocess.PIPE
+    with clone_into(target, args, **popen_options) as process:
+        try:
+            stdout, stderr = process.communicate(input, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        except BaseException:
+            process.kill()  # the with statement waits
+            raise
+        returncode = process.wait()
+    if check and returncode:
+        raise subprocess.CalledProcessError(returncode, args, stdout, stderr)
+    completed = Completed(args, returncode, stdout, stderr)
+    completed.usage = process.usage
+    return completed
