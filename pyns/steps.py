@@ -315,7 +315,8 @@ class Attach(Step):
         return {
             errno.EROFS: "The target does not exist and can't be made on a read-only filesystem",
             errno.ELOOP: "The target is a symlink to nowhere, or a magic link of /proc",
-            errno.ENOTDIR: "Source and target have to be both directories or both not",
+            errno.ENOTDIR: "A file lies on the way to the target",
+            errno.EINVAL: "Source and target have to be both directories or both not",
         }.get(error)
 
 

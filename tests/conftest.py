@@ -1,0 +1,151 @@
+"""What this machine allows, found out by trying it; and the guard that nothing is left behind."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pyns import CgroupError, Limits, Namespace
+from pyns.cgroups import Cgroup, hierarchies
+
+
+def in_words(error: int) -> str:
+    return f"{errno.errorcode.get(error, error)}: {os.strerror(error)}"
+
+
+def refusal_of_unshare(namespaces: Namespace) -> str | None:
+    """Try unshare(2) in a thread of its own, which takes the namespaces with it when it ends."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    refusals: list[str | None] = []
+
+    def attempt() -> None:
+        ok = libc.unshare(ctypes.c_int(namespaces.value)) == 0
+        refusals.append(None if ok else in_words(ctypes.get_errno()))
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join()
+    return refusals[0]
+
+
+@pytest.fixture(scope="session")
+def _namespaces_refused() -> str | None:
+    return refusal_of_unshare(Namespace.MOUNT | Namespace.UTS | Namespace.NET)
+
+
+@pytest.fixture
+def namespaces(_namespaces_refused: str | None) -> None:
+    """Skip where this user may not make namespaces."""
+    if _namespaces_refused:
+        pytest.skip(f"unshare(CLONE_NEWNS|CLONE_NEWUTS|CLONE_NEWNET): {_namespaces_refused}")
+
+
+@pytest.fixture(scope="session")
+def _limits_refused() -> str | None:
+    limits = Limits(memory_max="100M", pids_max=100, cpu_max=1)
+    try:
+        Cgroup.create(limits=limits).remove()
+    except CgroupError as error:
+        return str(error)
+    return None
+
+
+@pytest.fixture
+def limits(_limits_refused: str | None) -> None:
+    """Skip where this user may not make cgroups with memory, pids and cpu limits."""
+    if _limits_refused:
+        pytest.skip(f"Cgroup.create(limits=memory, pids, cpu): {_limits_refused}")
+
+
+@pytest.fixture
+def ordinary() -> None:
+    """Skip where the kernel would refuse this user nothing."""
+    if os.geteuid() == 0:
+        pytest.skip("geteuid() is 0: this is about what is refused to others")
+
+
+@pytest.fixture
+def new_root(tmp_path: Path) -> Path:
+    """Make a directory that becomes a root once the host's /usr is bound into it."""
+    root = tmp_path / "root"
+    root.mkdir()
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        host = Path("/", name)
+        if host.is_symlink():
+            (root / name).symlink_to(os.readlink(host))
+    return root
+
+
+def children() -> set[int]:
+    pids: set[int] = set()
+    for task in os.listdir("/proc/self/task"):
+        try:
+            pids.update(map(int, Path(f"/proc/self/task/{task}/children").read_text().split()))
+        except FileNotFoundError:
+            continue  # a thread that has just ended
+    return pids
+
+
+def fds() -> set[tuple[str, str]]:
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            found.add((fd, os.readlink(f"/proc/self/fd/{fd}")))
+        except FileNotFoundError:
+            continue  # the listing's own
+    return found
+
+
+def mounts() -> set[str]:
+    return set(Path("/proc/self/mountinfo").read_text().splitlines())
+
+
+def cgroups() -> set[str]:
+    """Return the groups below the default parent and below the caller's own."""
+    found: set[str] = set()
+    for hierarchy in hierarchies():
+        default = f"{hierarchy.mount_point}/pyns"
+        for parent in {default, hierarchy.directory(hierarchy.path) or default}:
+            if parent != hierarchy.mount_point:
+                found.update(path for path, _, _ in os.walk(parent) if path != parent)
+    return found
+
+
+def threads() -> set[int]:
+    return set(map(int, os.listdir("/proc/self/task")))
+
+
+WATCHED = {f.__name__: f for f in (children, fds, mounts, cgroups, threads)}
+
+
+@pytest.fixture(autouse=True)
+def leak_guard() -> Iterator[None]:
+    """Fail a test that leaves a child, fd, mount, cgroup or thread behind."""
+    before = {name: look() for name, look in WATCHED.items()}
+    yield
+    left: dict[str, object] = {}
+    for name, look in WATCHED.items():
+        # a thread that is joined and a process that is killed are gone a moment later
+        for _ in range(100):
+            left[name] = look() - before[name]
+            if not left[name]:
+                del left[name]
+                break
+            time.sleep(0.01)
+    assert not left, f"left behind: {left}"
+
+
+def pytest_report_header() -> list[str]:
+    found = ", ".join(f"v{h.version}[{','.join(h.controllers)}]" for h in hierarchies())
+    return [
+        f"uid {os.geteuid()}, Linux {os.uname().release}, Python {sys.version.split()[0]}",
+        f"cgroup hierarchies: {found or 'none'}",
+    ]

@@ -1,0 +1,38 @@
+"""A container with a root of its own, in which the host's programs run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyns import Bind, Completed, Container, Proc, run
+
+Shell = Callable[..., str]
+
+
+@pytest.fixture
+def box(new_root: Path) -> Callable[..., Container]:
+    """Describe a container whose root has the host's /usr and a /proc of its own."""
+
+    def make(*mounts: Any, **fields: Any) -> Container:
+        usual = (Bind("/usr", read_only=True), Proc())
+        return Container(**({"root": new_root, "mounts": (*usual, *mounts)} | fields))
+
+    return make
+
+
+@pytest.fixture
+def shell() -> Shell:
+    """Run a script in a container; return what it prints, without the last newline."""
+
+    def execute(container: Container, script: str, *args: str, **options: Any) -> str:
+        completed: Completed = run(
+            container, ["sh", "-ec", script, "sh", *args], capture_output=True, text=True, **options
+        )
+        assert (completed.returncode, completed.stderr) == (0, "")
+        return str(completed.stdout).rstrip("\n")
+
+    return execute
