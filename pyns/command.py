@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pyns.mounts import StrPath
+from pyns.mounts import StrPath, encode_path
 from pyns.steps import CloseRange, Duplicate, Step
 
 Arguments = StrPath | Sequence[StrPath]
@@ -30,6 +30,10 @@ class Command:
         start_new_session: setsid(2).
         process_group: pgid to join, 0 to lead one.
         groups, gid, uid: credentials.
+        name, cwd_name: what the caller called the program and the cwd, for errors.
+
+    Raises:
+        OverflowError: a number is none that the kernel takes, as subprocess says it.
     """
 
     arguments: tuple[bytes, ...]
@@ -46,6 +50,40 @@ class Command:
     groups: tuple[int, ...] | None = None
     gid: int | None = None
     uid: int | None = None
+    name: object = None
+    cwd_name: object = None
+
+    def __post_init__(self) -> None:
+        # an id of 2**32 - 1 means "leave it as it is" to the kernel
+        for what, numbers, low, high in (
+            ("user", (self.uid,), 0, 2**32 - 2),
+            ("group", (self.gid,), 0, 2**32 - 2),
+            ("extra_groups", self.groups or (), 0, 2**32 - 2),
+            ("umask", (self.umask,), -1, 2**31 - 1),
+            ("process_group", (self.process_group,), -1, 2**31 - 1),
+            ("pass_fds", self.pass_fds, 0, 2**31 - 1),
+            ("stdin, stdout, stderr", self.stdio, -1, 2**31 - 1),
+        ):
+            for number in numbers:
+                if number is None:
+                    continue
+                if not isinstance(number, int):
+                    raise TypeError(f"{what}: {number!r} is not an int")
+                if not low <= number <= high:
+                    raise OverflowError(f"{what}: {number} is out of range: {low} to {high}")
+
+    def check_fds(self) -> None:
+        """Raise OSError (EBADF) for an fd that is not open.
+
+        To be called before any fd is opened for the child: a number that is free now could be given
+        to that, and handed on to the program.
+        """
+        for fd in (*self.stdio, *self.pass_fds):
+            if fd != -1:
+                try:
+                    os.get_inheritable(fd)
+                except OSError as error:
+                    raise OSError(error.errno, f"{error.strerror}: fd {fd}") from None
 
     def fd_steps(self) -> Iterator[Step]:
         """Yield the steps after which the program's fds are exactly those that were asked for."""
@@ -126,3 +164,19 @@ def check_pass_fds(pass_fds: Collection[int]) -> tuple[int, ...]:
     if any(not 0 <= fd < 2**31 for fd in fds):
         raise ValueError("bad value(s) in pass_fds")
     return fds
+
+
+def encode_cwd(cwd: StrPath | None, *, may_be_hidden: bool) -> bytes | None:
+    """Return the working directory to enter; None to stay in the caller's.
+
+    Args:
+        cwd: as the caller gave it.
+        may_be_hidden: whether mounts may cover the caller's directory. To stay in it would be a
+            way to what lies below them; then it is entered by its path.
+    """
+    encoded = None if cwd is None else encode_path("cwd", cwd)
+    if not may_be_hidden:
+        return encoded
+    if encoded is None:
+        return os.getcwdb()
+    return encoded if encoded.startswith(b"/") else os.path.join(os.getcwdb(), encoded)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyns.cgroups import Cgroup, Limits
@@ -60,10 +60,13 @@ class Container:
     hostname: str | bytes | None = None
     domainname: str | bytes | None = None
     loopback: bool | None = None
-    cgroup: Cgroup | None = field(default=None, compare=False)
+    cgroup: Cgroup | None = None
     limits: Limits | None = None
 
     def __post_init__(self) -> None:
+        if self.mounts is not None:
+            # once: it may be an iterator
+            object.__setattr__(self, "mounts", tuple(self.mounts))
         self._check_types()
         if missing := self.namespaces & _NOT_YET:
             raise ValueError(f"namespaces: {missing.words()} is not supported yet")
@@ -82,13 +85,24 @@ class Container:
                 raise ValueError(
                     f"{name}={value!r} would be the caller's own: add Namespace.{namespace.name}"
                 )
-        if self.mounts is None:
-            fresh = Namespace.MOUNT | Namespace.PID
-            has_proc = self.namespaces & fresh == fresh
-            object.__setattr__(self, "mounts", (Proc(),) if has_proc else ())
-        object.__setattr__(self, "mounts", tuple(self.mounts or ()))
-        if self.loopback is None:
-            object.__setattr__(self, "loopback", Namespace.NET in self.namespaces)
+
+    @property
+    def all_mounts(self) -> tuple[Mount, ...]:
+        """The mounts, with the fresh /proc where none were given."""
+        if self.mounts is not None:
+            return tuple(self.mounts)
+        fresh = Namespace.MOUNT | Namespace.PID
+        return (Proc(),) if self.namespaces & fresh == fresh else ()
+
+    @property
+    def has_loopback(self) -> bool:
+        """Whether lo is brought up."""
+        return Namespace.NET in self.namespaces if self.loopback is None else self.loopback
+
+    @property
+    def may_hide_cwd(self) -> bool:
+        """Whether the caller's directory may be below one of the mounts."""
+        return self.root is None and bool(self.all_mounts)
 
     def _check_types(self) -> None:
         if not isinstance(self.namespaces, Namespace):
@@ -99,6 +113,8 @@ class Container:
             raise TypeError(f"limits={self.limits!r}: give Limits(...)")
         if self.cgroup is not None and not isinstance(self.cgroup, Cgroup):
             raise TypeError(f"cgroup={self.cgroup!r}: give a pyns.cgroups.Cgroup")
+        if self.loopback is not None and not isinstance(self.loopback, bool):
+            raise TypeError(f"loopback={self.loopback!r} is not a bool")
         for mount in self.mounts or ():
             if not isinstance(mount, Mount):
                 raise TypeError(

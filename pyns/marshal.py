@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
+from typing import Any
 
 from pyns._shim import ffi, lib
 from pyns.plan import Plan
@@ -17,14 +17,9 @@ _STEP = struct.Struct("=IiIIQQ")  # struct step of csrc/plan.h
 _KINDS: dict[str, int] = {}
 
 
-@dataclass(frozen=True)
-class Report:
-    """What became of a child: error 0 means that it runs; else the errno of the step `index`."""
-
-    pid: int
-    pidfd: int
-    index: int
-    error: int
+def new_report() -> Any:
+    """Return the struct report that `spawn` fills in; pid is -1 unless a child runs."""
+    return ffi.new("struct report *", {"pid": -1, "pidfd": -1})
 
 
 def pack(plan: Plan) -> tuple[bytes, bytes]:
@@ -53,16 +48,19 @@ def _kind(name: str) -> int:
     return kind
 
 
-def spawn(plan: Plan) -> Report:
+def spawn(plan: Plan, report: Any) -> None:
     """Have the shim carry out a plan; returns when the program runs or a step has failed.
+
+    Args:
+        plan: what to do.
+        report: from `new_report`. It is the caller's, because an exception that a signal handler
+            raises may come before this function can return anything.
 
     Raises:
         ValueError: a string contains a NUL.
         OSError: nothing was started: no memory for the child's stack (ENOMEM).
     """
     steps, text = pack(plan)
-    report = ffi.new("struct report *")
     result = lib.spawn(steps, len(steps), text, len(text), report)
     if result < 0:
         raise OSError(-result, os.strerror(-result))
-    return Report(report.pid, report.pidfd, report.index, report.error)

@@ -63,7 +63,8 @@ class Bind(Mount):
     """A file or directory of the caller's, visible in the container (bind mount).
 
     Args:
-        source: a path of the caller's, outside; symlinks are followed.
+        source: a path of the caller's, outside; symlinks are followed. It is looked up when its
+            turn comes: the mounts before it are there already, at their targets below the root.
         target: where, inside; None for the same path.
         read_only: nothing can be written through it, nor through the mounts below it.
         recursive: with the mounts below the source.
@@ -85,6 +86,9 @@ class Bind(Mount):
     recursive: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("read_only", "recursive"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name}={getattr(self, name)!r} is not a bool")
         encode_path("source", self.source)
         encode_target(self.source if self.target is None else self.target)
 
@@ -126,6 +130,8 @@ class Tmpfs(Mount):
         encode_target(self.target)
         if self.size is not None and parse_size("size", self.size) == 0:
             raise ValueError("size=0 would mean unlimited to tmpfs: leave it out, or give a size")
+        if isinstance(self.mode, bool) or not isinstance(self.mode, int):
+            raise TypeError(f"mode={self.mode!r} is not an int, as 0o1777")
         if not 0 <= self.mode <= 0o7777:
             raise ValueError(f"mode={self.mode!r} is out of range: 0 to 0o7777")
 

@@ -14,6 +14,7 @@ from pyns.command import (
     Arguments,
     Command,
     encode_arguments,
+    encode_cwd,
     encode_environment,
     find_candidates,
     split_arguments,
@@ -105,16 +106,16 @@ def build_plan(container: Container, command: Command, entry: Entry) -> Plan:
         steps.append(SetHostname(os.fsencode(container.hostname)))
     if container.domainname is not None:
         steps.append(SetDomainname(os.fsencode(container.domainname)))
-    if container.loopback:
+    if container.has_loopback:
         steps.append(LoopbackUp())
 
     # Before any mount: a shared one would appear on the host too, and pivot_root says EINVAL.
     if Namespace.MOUNT in new:
         steps.append(MakePrivate())
-    steps += root_steps(container.root, container.mounts or ())
+    steps += root_steps(container.root, container.all_mounts)
 
-    # After the root, and a path in it. While the caller may still enter it: before the uid changes,
-    # as subprocess does.
+    # After the root and the mounts, and a path in what they make visible. While the caller may
+    # still enter it: before the uid changes, as subprocess does.
     if command.cwd is not None:
         steps.append(ChangeDirectory(command.cwd, contained=Namespace.MOUNT in new))
     if command.umask >= 0:
@@ -148,7 +149,10 @@ def dry_run(container: Container, args: Arguments) -> Plan:
     """Return the plan for a program with the caller's environment and fds, opening nothing."""
     argv = split_arguments(args, shell=False, executable=None)
     command = Command(
-        encode_arguments(argv), find_candidates(argv[0], None), encode_environment(None)
+        encode_arguments(argv),
+        find_candidates(argv[0], None),
+        encode_environment(None),
+        encode_cwd(None, may_be_hidden=container.may_hide_cwd),
     )
     entry = Entry()
     if container.limits is not None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Collection
 from contextlib import ExitStack, suppress
@@ -22,14 +23,15 @@ from pyns.command import (
     Environment,
     check_pass_fds,
     encode_arguments,
+    encode_cwd,
     encode_environment,
     find_candidates,
     split_arguments,
 )
 from pyns.container import Container
-from pyns.mounts import StrPath, encode_path
+from pyns.mounts import StrPath
 from pyns.namespaces import Namespace
-from pyns.spawn import spawn
+from pyns.spawn import Child, spawn
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -121,14 +123,17 @@ class Process(subprocess.Popen[Any]):
     usage: Usage | None = None
 
     _pidfd = -1
+    _owner = -1  # pid of the process that it is a child of
     _private_cgroup: Cgroup | None = None
     _rusage: struct_rusage | None = None
-    _start = 0.0
+    _settled = False
+    _start = _wall = 0.0
 
     def __init__(self, *args: Any, container: Container | None = None, **options: Any) -> None:
         if container is not None and not isinstance(container, Container):
             raise TypeError(f"container={container!r} is not a Container")
         self.container = container
+        self._settle_lock = threading.Lock()
         super().__init__(*args, **options)
 
     @property
@@ -165,31 +170,41 @@ class Process(subprocess.Popen[Any]):
         if preexec_fn is not None:
             raise ValueError("preexec_fn: Python can't run in the child, which shares our memory")
         argv = split_arguments(args, shell, executable)
-        filename = argv[0] if executable is None else executable
-        sys.audit("subprocess.Popen", filename, argv, cwd, env)
-        with ExitStack() as moved:
-            command = Command(
-                arguments=encode_arguments(argv),
-                candidates=find_candidates(filename, env),
-                environment=encode_environment(env),
-                cwd=None if cwd is None else encode_path("cwd", cwd),
-                stdio=_move_low_fds((p2cread, c2pwrite, errwrite), moved),
-                pass_fds=check_pass_fds(pass_fds),
-                close_fds=close_fds,
-                restore_signals=restore_signals,
-                umask=umask,
-                start_new_session=start_new_session,
-                process_group=process_group,
-                groups=None if gids is None else tuple(gids),
-                gid=gid,
-                uid=uid,
-            )
-            self._start = time.monotonic()
-            child = spawn(self.container or _NOT_ISOLATED, command, filename)
-        self.pid, self._pidfd, self._private_cgroup = child
-        self.cgroup = child.private_cgroup or (self.container.cgroup if self.container else None)
-        self._child_created = True
-        self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
+        program = argv[0] if executable is None else executable
+        sys.audit("subprocess.Popen", program, argv, cwd, env)
+        container, child = self.container or _NOT_ISOLATED, Child()
+        try:
+            with ExitStack() as moved:
+                command = Command(
+                    arguments=encode_arguments(argv),
+                    candidates=find_candidates(program, env),
+                    environment=encode_environment(env),
+                    cwd=encode_cwd(cwd, may_be_hidden=container.may_hide_cwd),
+                    stdio=_move_low_fds((p2cread, c2pwrite, errwrite), moved),
+                    pass_fds=check_pass_fds(pass_fds),
+                    close_fds=close_fds,
+                    restore_signals=restore_signals,
+                    umask=umask,
+                    start_new_session=start_new_session,
+                    process_group=process_group,
+                    groups=None if gids is None else tuple(gids),
+                    gid=gid,
+                    uid=uid,
+                    name=program,
+                    cwd_name=cwd,
+                )
+                self._start = time.monotonic()
+                spawn(child, container, command)
+            self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
+            self.pid, self._pidfd = child.report.pid, child.report.pidfd
+            self._owner, self._private_cgroup = os.getpid(), child.private_cgroup
+            self.cgroup = child.private_cgroup or container.cgroup
+            self._child_created = True
+        except BaseException:
+            # also when a signal handler raised: the caller gets no Process to wait for
+            self._child_created, self._pidfd, self._private_cgroup = False, -1, None
+            child.abandon()
+            raise
 
     def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
         # subprocess's own, but for wait4 instead of waitpid
@@ -201,10 +216,18 @@ class Process(subprocess.Popen[Any]):
                         self._handle_exitstatus(status)
             finally:
                 self._waitpid_lock.release()  # type: ignore[attr-defined]
+        self._settle(blocking=False)
         return self.returncode
+
+    def _wait(self, timeout: float | None) -> int:
+        returncode: int = super()._wait(timeout)  # type: ignore[misc]
+        self._settle(blocking=True)
+        return returncode
 
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
         try:
+            if sys.is_finalizing():  # wait4 imports a module, which is too late then
+                return os.waitpid(self.pid, wait_flags)
             pid, status, rusage = os.wait4(self.pid, wait_flags)
         except ChildProcessError:  # reaped by somebody else, its status is lost
             return self.pid, 0
@@ -214,16 +237,26 @@ class Process(subprocess.Popen[Any]):
 
     def _handle_exitstatus(self, sts: int, *_: Any) -> None:
         super()._handle_exitstatus(sts)  # type: ignore[misc]
-        # the one place where the end is noticed, whoever waited
-        wall, group = time.monotonic() - self._start, self._private_cgroup
-        if group is None:
-            self.usage = _usage_of_process(wall, self._rusage)
-        else:
-            try:
+        self._wall = time.monotonic() - self._start
+
+    def _settle(self, *, blocking: bool) -> None:
+        """Once it has ended: note what it has used, and remove its group; until that is done."""
+        # a forked child inherits this object, but neither the process nor its group
+        if self.returncode is None or self._settled or self._owner != os.getpid():
+            return
+        if not self._settle_lock.acquire(blocking):
+            return  # another thread, or the code that this signal handler interrupts, is at it
+        try:
+            group = self._private_cgroup
+            if group is None:
+                self.usage = _usage_of_process(self._wall, self._rusage)
+            else:
                 group.kill()
-                self.usage = _usage_of_group(wall, group.stats())
-            finally:
-                group.remove()
+                self.usage = self.usage or _usage_of_group(self._wall, group.stats())
+                group.discard()
+            self._private_cgroup, self._settled = None, True
+        finally:
+            self._settle_lock.release()
 
     def send_signal(self, sig: int) -> None:
         """Send a signal through the pidfd, which can't mean another process of the same pid."""
@@ -241,11 +274,14 @@ class Process(subprocess.Popen[Any]):
         try:
             super().__exit__(exc_type, value, traceback)
         finally:
-            self._close_pidfd()
+            if self.returncode is not None:
+                self._close_pidfd()
 
     def __del__(self, *args: Any, **options: Any) -> None:
         super().__del__(*args, **options)
-        self._close_pidfd()
+        if self._child_created:
+            self._settle(blocking=False)
+            self._close_pidfd()
 
     def _close_pidfd(self) -> None:
         fd, self._pidfd = self._pidfd, -1

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 _UNITS: Final = "KMGTPE"
-_SIZE = re.compile(rf"(\d+(?:\.\d+)?)\s*(?:([{_UNITS}])(?:iB)?|B)?", re.ASCII)
+_SIZE = re.compile(rf"(\d{{1,20}}(?:\.\d{{1,20}})?)\s*(?:([{_UNITS}])(?:iB)?|B)?", re.ASCII)
 
 # The largest value a kernel counter of pages takes, in bytes of whole 4096-byte pages.
 _LARGEST = 2**63 - 4096

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import ExitStack
-from typing import NamedTuple
+import signal
+from contextlib import ExitStack, suppress
 
 from pyns import marshal
 from pyns.cgroups import Cgroup
@@ -20,56 +20,75 @@ from pyns.steps import BirthInCgroup, ChangeDirectory, Clone, Execute
 _BIRTH_ERRORS = {errno.EACCES, errno.EBUSY, errno.EOPNOTSUPP, errno.ENOENT, errno.ENODEV}
 
 
-class Child(NamedTuple):
-    """A process that has executed its program."""
+class Child:
+    """A process in the making, and all that is to be undone if it does not come about.
 
-    pid: int
-    pidfd: int
-    private_cgroup: Cgroup | None  # made for it, to be removed after it
+    It is made before anything is started and belongs to the caller: a signal handler may raise
+    between any two lines, and what is not noted by then is lost.
+
+    Attributes:
+        report: what the shim says of it; `pid` and `pidfd` are -1 unless it runs.
+        private_cgroup: the group that was made for it, to be removed after it; None without one.
+    """
+
+    def __init__(self) -> None:
+        self.report = marshal.new_report()
+        self.private_cgroup: Cgroup | None = None
+
+    def abandon(self) -> None:
+        """Kill it if it runs, reap it and remove its group."""
+        if self.report.pid > 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.report.pidfd, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitid(os.P_PIDFD, self.report.pidfd, os.WEXITED)
+            os.close(self.report.pidfd)
+            self.report.pid = self.report.pidfd = -1
+        if self.private_cgroup is not None:
+            self.private_cgroup.remove()
+            self.private_cgroup = None
 
 
-def spawn(container: Container, command: Command, filename: object) -> Child:
+def spawn(child: Child, container: Container, command: Command) -> None:
     """Start a program in a container.
 
     Args:
+        child: what becomes of it; to be abandoned if this raises.
         container: what to isolate.
         command: what to start.
-        filename: what the caller called the program, for the error.
 
     Raises:
+        OSError: an fd to be passed on is not open (EBADF).
         CgroupError: its cgroup can't be made or entered.
         FileNotFoundError, PermissionError, ...: the program can't be executed, or the cwd entered.
         SpawnError: the kernel refused another step.
     """
-    with ExitStack() as opened, ExitStack() as undo:
-        group = container.cgroup
-        private = None
-        if container.limits is not None:
-            group = private = Cgroup.create(limits=container.limits, parent=group)
-            undo.callback(private.remove)
+    command.check_fds()
+    group = container.cgroup
+    if container.limits is not None:
+        group = child.private_cgroup = Cgroup.create(limits=container.limits, parent=group)
+    with ExitStack() as opened:
         entry = Entry() if group is None else opened.enter_context(group.open_entry())
         plan = build_plan(container, command, entry)
-        report = marshal.spawn(plan)
-        if report.error:
-            raise explain(plan, report, filename)
-        undo.pop_all()
-        return Child(report.pid, report.pidfd, private)
+        marshal.spawn(plan, child.report)
+    if child.report.error:
+        raise explain(plan, child.report.index, child.report.error, command)
 
 
-def explain(plan: Plan, report: marshal.Report, filename: object) -> OSError:
+def explain(plan: Plan, index: int, error: int, command: Command) -> OSError:
     """Return the exception for a step that failed."""
-    step, index = plan.steps[report.index], report.index
-    if isinstance(step, Clone) and report.error in _BIRTH_ERRORS and index > 0:
+    step = plan.steps[index]
+    if isinstance(step, Clone) and error in _BIRTH_ERRORS and index > 0:
         index -= 1
         step = plan.steps[index]
         assert isinstance(step, BirthInCgroup)
+    if error == errno.ECANCELED:
+        hint = "The child was killed before it reached the program (SIGKILL, the OOM killer)"
+        return SpawnError(error, step, index, len(plan), hint)
     if isinstance(step, (Execute, ChangeDirectory)):
         # as subprocess says it, because people catch that
-        name = filename if isinstance(step, Execute) else os.fsdecode(step.path)
-        error = OSError(report.error, os.strerror(report.error), name)
-        error.add_note(f"step {index + 1} of {len(plan)}: {step.describe()}")
-        return error
-    hint = step.hint(report.error)
-    if report.error == errno.ECANCELED:
-        hint = "The child was killed before it reached the program (SIGKILL, the OOM killer)"
-    return SpawnError(report.error, step, index, len(plan), hint)
+        name = command.name if isinstance(step, Execute) else command.cwd_name
+        told = OSError(error, os.strerror(error), name)
+        told.add_note(f"step {index + 1} of {len(plan)}: {step.describe()}")
+        return told
+    return SpawnError(error, step, index, len(plan), step.hint(error))

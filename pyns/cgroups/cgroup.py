@@ -84,13 +84,21 @@ class Cgroup:
         needed = limits.controllers()
         places = placing.places(needed, None if parent is None else parent._paths())
         _writes([place.hierarchy for place in places], limits)  # ValueError before anything is made
+        group, refusal = cls({}), None
         with ExitStack() as undo:
-            group = cls({})
-            undo.callback(group.remove)
             for place in places:
-                directory = placing.make(place, name, needed)
-                if directory is not None:
-                    group._directories[place.hierarchy] = directory
+                try:
+                    directory = placing.make(place, name, needed)
+                except CgroupError as error:
+                    # without this one there is less to count, and nothing missing
+                    if place.needed or error.errno not in placing.NOT_ALLOWED:
+                        raise
+                    refusal = error
+                    continue
+                undo.callback(directory.remove)
+                group._directories[place.hierarchy] = directory
+            if not group._directories:
+                raise refusal or CgroupError(errno.ENODEV, "make a cgroup: no hierarchy is there")
             group.apply(limits)
             undo.pop_all()
         return group
@@ -114,6 +122,7 @@ class Cgroup:
         """Whether its processes are frozen, by itself or by a group above."""
         return any(
             _VERSIONS[hierarchy.version].is_frozen(directory.read_if_there)
+            or (hierarchy.version == 2 and _freezing_above(hierarchy, directory))
             for hierarchy, directory in self._directories.items()
         )
 
@@ -232,6 +241,21 @@ class Cgroup:
             >>> group.remove()
         """
         self.kill()
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove it with all groups below, as `remove`, when it has no processes any more.
+
+        Raises:
+            CgroupError: it has processes (EBUSY, after ten seconds).
+
+        Needs: write access to the parent.
+        Source: cgroups(7).
+
+        Example:
+            >>> group = Cgroup.create()
+            >>> group.discard()
+        """
         while self._directories:
             hierarchy, directory = next(iter(self._directories.items()))
             killing.remove(directory)
@@ -252,8 +276,25 @@ class Cgroup:
     def __repr__(self) -> str:
         return f"<Cgroup {', '.join(self.paths) or 'removed'}>"
 
+    def __copy__(self) -> Self:
+        return self  # it stands for a thing of the host's, of which there is one
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
     def _paths(self) -> dict[Hierarchy, str]:
         return {hierarchy: directory.path for hierarchy, directory in self._directories.items()}
+
+
+def _freezing_above(hierarchy: Hierarchy, directory: Directory) -> bool:
+    """Whether a v2 group above is to be frozen; cgroup.events tells only when all have stopped."""
+    path = os.path.dirname(directory.path)
+    while len(path) > len(hierarchy.mount_point):
+        with killing.gone_is_fine(), Directory(path) as above:
+            if v2.is_frozen(above.read_if_there):
+                return True
+        path = os.path.dirname(path)
+    return False
 
 
 def planned_entry(limits: Limits | None, parent: Cgroup | None) -> Entry:

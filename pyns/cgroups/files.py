@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from typing import Self
+from contextlib import suppress
+from typing import NoReturn, Self
 
 from pyns.errors import CgroupError
 
@@ -43,6 +44,15 @@ class Directory:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a cgroup's open directory can't be copied or pickled")
+
+    def remove(self) -> None:
+        """Remove it, which needs no further fd, and let go of it; it has to be empty."""
+        with suppress(FileNotFoundError):
+            os.rmdir(self.path)
         self.close()
 
     def open(self, name: str, flags: int) -> int:

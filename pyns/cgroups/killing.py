@@ -102,7 +102,8 @@ def _still_busy(directory: Directory) -> CgroupError:
         errno.EBUSY,
         f"kill the processes of {directory.path}: {directory.pids()} do not go",
         file=directory.path,
-        hint="A process in the state D (proc_pid_stat(5)) ends when its I/O does",
+        hint="A process ends when its I/O does (state D in proc_pid_stat(5)), or, if a group above "
+        "is frozen, when that is thawed",
     )
 
 

@@ -119,6 +119,8 @@ def _cores(name: str, value: float) -> float:
 
 
 def _cpus(name: str, value: str | Iterable[int]) -> str:
+    if isinstance(value, bytes):
+        raise TypeError(f'{name}={value!r} is not a str, as "0-3,6", or numbers')
     if not isinstance(value, str):
         value = ",".join(str(_integer(name, cpu, 0, 2**16)) for cpu in value)
     for part in value.split(","):

@@ -18,6 +18,7 @@ from pyns.errors import CgroupError
 # what statistics come from: a group has these where it may, limits or not
 _COUNTING = {"cpu", "cpuacct", "memory", "pids"}
 _DEFAULT_PARENT = "pyns"
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Place(NamedTuple):
@@ -73,12 +74,12 @@ def _default_parent(hierarchy: Hierarchy) -> str | None:
     return hierarchy.directory(hierarchy.path)
 
 
-def make(place: Place, name: str, needed: set[str]) -> Directory | None:
-    """Make a group's directory; None when the caller may not, and it would only have counted.
+def make(place: Place, name: str, needed: set[str]) -> Directory:
+    """Make a group's directory.
 
     Raises:
-        CgroupError: the caller may not (EACCES, EROFS), it is there (EEXIST), or a controller
-            can't be handed down to it.
+        CgroupError: the caller may not (NOT_ALLOWED), it is there (EEXIST), or a controller can't
+            be handed down to it.
     """
     path = f"{place.parent}/{name}"
     while True:
@@ -87,12 +88,11 @@ def make(place: Place, name: str, needed: set[str]) -> Directory | None:
                 _make_default_parent(place)
             _hand_down(place, needed)
             os.mkdir(path, 0o755)
+            break
         except OSError as error:
             # the default parent goes when the last process that uses it ends
             if error.errno == errno.ENOENT and place.is_default:
                 continue
-            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and not place.needed:
-                return None
             if isinstance(error, CgroupError):
                 raise
             raise CgroupError(
@@ -101,18 +101,17 @@ def make(place: Place, name: str, needed: set[str]) -> Directory | None:
                 file=path,
                 hint=_mkdir_hint(error.errno),
             ) from None
+    try:
         directory = Directory(path)
-        try:
-            _inherit_cpus(place, directory)
-        except BaseException:
-            directory.close()
-            os.rmdir(path)
-            raise
-        return directory
+        _inherit_cpus(place, directory)
+    except BaseException:
+        os.rmdir(path)
+        raise
+    return directory
 
 
 def _mkdir_hint(error: int | None) -> str | None:
-    if error in (errno.EACCES, errno.EROFS):
+    if error in NOT_ALLOWED:
         return (
             "The caller has no cgroup that it may write: run as root, or in a delegated "
             "one (systemd-run --user --scope -p Delegate=yes ...)"
@@ -124,6 +123,8 @@ def _make_default_parent(place: Place) -> None:
     with suppress(FileExistsError):
         os.mkdir(place.parent, 0o755)
         atexit.register(functools.partial(_remove_if_empty, place.parent))
+    if "cpuset" in place.hierarchy.controllers:
+        # also when it is there: whoever made it may be about to fill it
         with Directory(place.parent) as directory:
             _inherit_cpus(place._replace(parent=place.hierarchy.mount_point), directory)
 

@@ -64,5 +64,5 @@ def parse_stat(file: str, text: str) -> dict[str, Any]:
 
 
 def is_frozen(read: Callable[[str], str | None]) -> bool:
-    """Whether a group is frozen, by itself or from above (cgroup.freeze tells only the former)."""
-    return "frozen 1" in (read("cgroup.events") or "")
+    """Whether a group is frozen or about to be: cgroup.events lags until every task has stopped."""
+    return "frozen 1" in (read("cgroup.events") or "") or (read("cgroup.freeze") or "0")[0] == "1"
