@@ -128,6 +128,20 @@ static bool tree_is_directory(const struct child *child)
 	return true;
 }
 
+/*
+ * Resolves target beneath the root, whatever symlinks lie on the way. A ".." in one of them says
+ * EAGAIN when anything at all on this machine was mounted or renamed in the meantime.
+ */
+static int open_target(const struct child *child, const char *target)
+{
+	int fd = -EAGAIN;
+
+	for (int tries = 0; tries < 128 && fd == -EAGAIN; tries++)
+		fd = sys_openat2(child->root, target, O_PATH | O_CLOEXEC,
+				 RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+	return fd;
+}
+
 /* Makes name, whose parent directory is open; whoever else made it in the meantime is as good. */
 static int make(int parent, const char *name, bool directory)
 {
@@ -157,8 +171,7 @@ static int make_target(const struct child *child, const char *target, bool direc
 		end += 1 + strcspn(name, "/");
 		last = *end == '\0';
 		*end = '\0';
-		fd = sys_openat2(child->root, path, O_PATH | O_CLOEXEC,
-				 RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+		fd = open_target(child, path);
 		if (fd == -ENOENT)
 			fd = make(parent, name, directory || !last);
 		if (!last)
@@ -169,13 +182,20 @@ static int make_target(const struct child *child, const char *target, bool direc
 	return parent;
 }
 
+static bool is_root(const struct child *child, int fd)
+{
+	struct statx_result root, other;
+
+	return sys_statx(child->root, &root) == 0 && sys_statx(fd, &other) == 0 &&
+	       root.ino == other.ino && root.mnt_id == other.mnt_id;
+}
+
 static int attach(struct child *child, const char *target)
 {
 	unsigned int mask;
 	int fd, r;
 
-	fd = sys_openat2(child->root, target, O_PATH | O_CLOEXEC,
-			 RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+	fd = open_target(child, target);
 	if (fd == -ENOENT) {
 		mask = sys_umask(0);
 		fd = make_target(child, target, tree_is_directory(child));
@@ -183,8 +203,11 @@ static int attach(struct child *child, const char *target)
 	}
 	if (fd < 0)
 		return fd;
-	r = sys_move_mount(child->tree, "", fd, "",
-			   MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	if (is_root(child, fd))
+		r = -ELOOP; /* only a link leads there; nobody would see what is mounted over it */
+	else
+		r = sys_move_mount(child->tree, "", fd, "",
+				   MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 	sys_close(fd);
 	sys_close(child->tree);
 	child->tree = -1;
@@ -224,6 +247,12 @@ static int change_directory(const char *path, uint64_t resolve)
 	if (r < 0)
 		return r;
 	return reached[0] == '/' ? 0 : -EXDEV;
+}
+
+/* The kernel looks at 32 bits and takes ~0 for "as it is": either would leave the program root. */
+static bool is_id(uint64_t value)
+{
+	return value < UINT32_MAX;
 }
 
 static int default_signal(int signal)
@@ -321,9 +350,9 @@ static int run_step(struct child *child, const struct step *step)
 	case STEP_SET_GROUPS:
 		return sys_setgroups(step->value, text);
 	case STEP_SET_GID:
-		return sys_setresgid((uint32_t)step->value);
+		return is_id(step->value) ? sys_setresgid((uint32_t)step->value) : -EINVAL;
 	case STEP_SET_UID:
-		return sys_setresuid((uint32_t)step->value);
+		return is_id(step->value) ? sys_setresuid((uint32_t)step->value) : -EINVAL;
 	case STEP_DEFAULT_SIGNAL:
 		return default_signal((int)step->value);
 	case STEP_DUPLICATE:

@@ -49,11 +49,10 @@ static _Atomic uint32_t dumpable_state;
 
 static void dumpable_enter(void)
 {
-	uint32_t was_set = sys_prctl(PR_GET_DUMPABLE, 0) == 1;
-	uint32_t old = atomic_load(&dumpable_state);
-
-	while (!atomic_compare_exchange_weak(&dumpable_state, &old, (old + 2) | was_set))
-		;
+	/* Counted before it looks: else the last to leave could restore and forget in between. */
+	atomic_fetch_add(&dumpable_state, 2);
+	if (sys_prctl(PR_GET_DUMPABLE, 0) == 1)
+		atomic_fetch_or(&dumpable_state, 1);
 }
 
 static void dumpable_leave(void)
@@ -66,27 +65,53 @@ static void dumpable_leave(void)
 		;
 }
 
-/* Every kind known, every string inside the text; clone before the child's steps, execute last. */
-static int check_plan(const struct step *steps, size_t count, const char *text, size_t size,
-		      size_t *ret_pointers)
+void after_fork(void)
 {
-	if (count == 0 || steps[count - 1].kind != STEP_EXECUTE)
+	if ((atomic_exchange(&dumpable_state, 0) & 1) && sys_prctl(PR_GET_DUMPABLE, 0) != 1)
+		sys_prctl(PR_SET_DUMPABLE, 1);
+}
+
+/* How many strings the kinds read, at least. The others read none, or as many as they say. */
+static const uint8_t strings_needed[STEP_END] = {
+    [STEP_SET_HOSTNAME] = 1,     [STEP_SET_DOMAINNAME] = 1, [STEP_NEW_ROOT] = 1,
+    [STEP_OPEN_TREE] = 1,        [STEP_NEW_MOUNT] = 1,      [STEP_ATTACH] = 1,
+    [STEP_CHANGE_DIRECTORY] = 1,
+};
+
+/* The kind is known, and all that the child will read of the text lies inside it. */
+static bool step_is_valid(const struct step *step, const char *text, size_t size)
+{
+	size_t offset = step->text;
+
+	if (step->kind == 0 || step->kind >= STEP_END || step->count < strings_needed[step->kind])
+		return false;
+	for (uint32_t n = 0; n < step->count; n++) {
+		if (offset >= size)
+			return false;
+		offset += strlen(text + offset) + 1;
+	}
+	if (step->kind == STEP_SET_GROUPS)
+		return offset <= size && step->value <= (size - offset) / sizeof(uint32_t);
+	if (step->kind == STEP_EXECUTE)
+		return step->flags <= step->count && step->value <= step->count - step->flags;
+	return true;
+}
+
+/* Execute is the last step, and no other: the arrays have room for one, and nothing follows it. */
+static int check_plan(const struct step *steps, size_t steps_size, const char *text, size_t size)
+{
+	size_t count = steps_size / sizeof(struct step);
+
+	if (count == 0 || steps_size % sizeof(struct step) != 0 ||
+	    (uintptr_t)steps % _Alignof(struct step) != 0)
 		return -EINVAL;
 	if (size > 0 && text[size - 1] != '\0')
 		return -EINVAL;
 	for (size_t i = 0; i < count; i++) {
-		size_t offset = steps[i].text;
-
-		if (steps[i].kind == 0 || steps[i].kind >= STEP_END)
+		if (!step_is_valid(&steps[i], text, size) ||
+		    (steps[i].kind == STEP_EXECUTE) != (i == count - 1))
 			return -EINVAL;
-		for (uint32_t n = 0; n < steps[i].count; n++) {
-			if (offset >= size)
-				return -EINVAL;
-			offset += strlen(text + offset) + 1;
-		}
 	}
-	/* arguments and environment, each with its NULL at the end */
-	*ret_pointers = (size_t)steps[count - 1].count + 2;
 	return 0;
 }
 
@@ -98,6 +123,8 @@ static int gather_clone_args(const struct step *steps, size_t count, struct clon
 			args->flags |= CLONE_INTO_CGROUP;
 			args->cgroup = (uint64_t)steps[i].fd;
 		} else if (steps[i].kind == STEP_CLONE) {
+			if (steps[i].flags & ~NAMESPACES)
+				return -EINVAL;
 			args->flags |= steps[i].flags;
 			return (int)i;
 		} else {
@@ -117,18 +144,26 @@ static void reap(struct report *report)
 	report->pidfd = -1;
 }
 
+static bool changes_user(const struct child *child)
+{
+	for (uint32_t i = child->first; i < child->count; i++)
+		if (child->steps[i].kind == STEP_SET_UID || child->steps[i].kind == STEP_SET_GID)
+			return true;
+	return false;
+}
+
 static void clone_and_wait(struct clone_args *args, struct child *child)
 {
 	struct report *report = child->report;
-	const uint64_t all = ~(uint64_t)0;
+	bool keep_dumpable = changes_user(child);
 	long pid;
 
-	/* A handler of the interpreter must not run in the child, on the shared memory. */
-	sys_rt_sigprocmask(SIG_SETMASK, &all, &child->signal_mask);
-	dumpable_enter();
+	if (keep_dumpable)
+		dumpable_enter();
 	/* CLONE_VFORK: back when the child has executed its program or is dead. */
 	pid = clone3_call(args, run_child, child);
-	dumpable_leave();
+	if (keep_dumpable)
+		dumpable_leave();
 	if (pid < 0) {
 		report->pidfd = -1;
 		report->error = (int32_t)-pid;
@@ -139,11 +174,24 @@ static void clone_and_wait(struct clone_args *args, struct child *child)
 		if (report->error != 0)
 			reap(report);
 	}
-	sys_rt_sigprocmask(SIG_SETMASK, &child->signal_mask, NULL);
+}
+
+uint64_t block_signals(void)
+{
+	const uint64_t all = ~(uint64_t)0;
+	uint64_t old;
+
+	sys_rt_sigprocmask(SIG_SETMASK, &all, &old);
+	return old;
+}
+
+void restore_signals(uint64_t mask)
+{
+	sys_rt_sigprocmask(SIG_SETMASK, &mask, NULL);
 }
 
 int spawn(const char *steps, size_t steps_size, const char *text, size_t text_size,
-	  struct report *ret_report)
+	  uint64_t signal_mask, struct report *ret_report)
 {
 	struct clone_args args = {
 	    /*
@@ -158,21 +206,23 @@ int spawn(const char *steps, size_t steps_size, const char *text, size_t text_si
 	struct child child = {
 	    .steps = (const struct step *)steps,
 	    .text = text,
+	    .signal_mask = signal_mask,
 	    .root = -1,
 	    .tree = -1,
 	    .report = ret_report,
 	};
-	size_t count = steps_size / sizeof(struct step), pointers;
+	size_t count = steps_size / sizeof(struct step);
 	struct block block;
 	int clone, r;
 
-	r = check_plan(child.steps, count, text, text_size, &pointers);
+	r = check_plan(child.steps, steps_size, text, text_size);
 	if (r < 0)
 		return r;
 	clone = gather_clone_args(child.steps, count, &args);
 	if (clone < 0)
 		return clone;
-	r = map_block(pointers, &block);
+	/* arguments and environment, each with its NULL at the end */
+	r = map_block((size_t)child.steps[count - 1].count + 2, &block);
 	if (r < 0)
 		return r;
 	args.stack = (uint64_t)(uintptr_t)(block.start + GUARD_SIZE);

@@ -60,9 +60,20 @@ struct report {
 };
 
 /*
+ * Every signal is to be blocked around spawn, and for as long as the caller must not be
+ * interrupted: a handler must not run in the child, on the shared memory.
+ */
+uint64_t block_signals(void); /* returns the mask that was */
+void restore_signals(uint64_t mask);
+
+/*
  * Clones a child that runs the steps; returns when it has executed its program or failed.
+ * signal_mask is what STEP_RESTORE_SIGNAL_MASK gives the program.
  * Returns 0 and the report, or -errno when nothing was started: EINVAL (a plan
  * that is malformed), ENOMEM.
  */
 int spawn(const char *steps, size_t steps_size, const char *text, size_t text_size,
-	  struct report *ret_report);
+	  uint64_t signal_mask, struct report *ret_report);
+
+/* To be called in a child of fork(2): it has none of the other threads and their spawns. */
+void after_fork(void);

@@ -32,6 +32,7 @@ enum {
 #define CLONE_VFORK 0x00004000ULL
 #define CLONE_CLEAR_SIGHAND 0x100000000ULL
 #define CLONE_INTO_CGROUP 0x200000000ULL
+#define NAMESPACES 0x7e020080ULL /* CLONE_NEWTIME, NEWNS, NEWCGROUP, ..., NEWNET */
 
 struct clone_args {
 	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal;
@@ -56,6 +57,16 @@ struct clone_args {
 
 struct open_how {
 	uint64_t flags, mode, resolve;
+};
+
+/* <linux/stat.h>: the fields of struct statx and their bits; stx_mnt_id is of Linux 5.8 */
+enum {
+	WANT_INO = 0x100,
+	WANT_MNT_ID = 0x1000,
+};
+
+struct statx_result {
+	uint64_t before[4], ino, between[13], mnt_id, after[13];
 };
 
 struct mount_attr {
@@ -213,6 +224,11 @@ static inline int sys_openat2(int directory, const char *path, uint64_t flags, u
 	struct open_how how = {.flags = flags, .resolve = resolve};
 
 	return (int)RAW(NR_OPENAT2, directory, path, &how, sizeof(how), 0);
+}
+
+static inline int sys_statx(int fd, struct statx_result *ret_result)
+{
+	return (int)RAW(SYS_statx, fd, "", AT_EMPTY_PATH, WANT_INO | WANT_MNT_ID, ret_result);
 }
 
 static inline int sys_mkdirat(int directory, const char *path, unsigned int mode)

@@ -28,7 +28,9 @@ _NAME_MAX = 64  # __NEW_UTS_LEN of the kernel
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """What to isolate, and how. Everything that is not said stays as the caller has it.
+    """What to isolate, and how.
+
+    Everything that is not said stays as the caller has it.
 
     Args:
         namespaces: those to make; the rest is shared with the caller. `Namespace(0)` makes none.
@@ -151,6 +153,8 @@ class Container:
 def _check_name(what: str, name: str | bytes | None) -> None:
     if name is None:
         return
+    if not name:
+        raise ValueError(f"{what} is empty: leave it out, or give a name")
     encoded = encode_path(what, name)
     if len(encoded) > _NAME_MAX:
         raise ValueError(f"{what}={name!r} is longer than the kernel's {_NAME_MAX} bytes")

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from pyns.steps import Step
 
 
+# of two names for one number, errorcode has the other one
+_NAMES = {errno_module.EOPNOTSUPP: "EOPNOTSUPP", errno_module.EDEADLK: "EDEADLK"}
+
+
 def in_words(error: int) -> str:
     """Say an errno as people do and as man pages do: "Permission denied (EACCES)"."""
-    name = errno_module.errorcode.get(error, str(error))
+    name = _NAMES.get(error) or errno_module.errorcode.get(error, str(error))
     return f"{os.strerror(error)} ({name})"
 
 
@@ -51,7 +55,8 @@ class SpawnError(OSError):
         return f"{said}. {self.hint}" if self.hint else said
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SpawnError, (self.errno, self.step, self.index, self.count, self.hint)
+        arguments = (self.errno, self.step, self.index, self.count, self.hint)
+        return SpawnError, arguments, dict(self.__dict__)
 
 
 class CgroupError(OSError):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pyns._shim import ffi, lib
@@ -48,11 +50,30 @@ def _kind(name: str) -> int:
     return kind
 
 
-def spawn(plan: Plan, report: Any) -> None:
+# the state that is about other threads is not the child's
+os.register_at_fork(after_in_child=lib.after_fork)
+
+
+@contextmanager
+def signals_blocked() -> Iterator[int]:
+    """Keep signal handlers from raising in the middle of something, and from running in a child.
+
+    Yields the signal mask as it was. A handler of Python's can still run when another thread takes
+    the signal: that only the caller can prevent.
+    """
+    mask = lib.block_signals()
+    try:
+        yield mask
+    finally:
+        lib.restore_signals(mask)
+
+
+def spawn(plan: Plan, signal_mask: int, report: Any) -> None:
     """Have the shim carry out a plan; returns when the program runs or a step has failed.
 
     Args:
         plan: what to do.
+        signal_mask: of the program. All signals have to be blocked (`signals_blocked`).
         report: from `new_report`. It is the caller's, because an exception that a signal handler
             raises may come before this function can return anything.
 
@@ -61,6 +82,6 @@ def spawn(plan: Plan, report: Any) -> None:
         OSError: nothing was started: no memory for the child's stack (ENOMEM).
     """
     steps, text = pack(plan)
-    result = lib.spawn(steps, len(steps), text, len(text), report)
+    result = lib.spawn(steps, len(steps), text, len(text), signal_mask, report)
     if result < 0:
         raise OSError(-result, os.strerror(-result))

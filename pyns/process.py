@@ -29,6 +29,7 @@ from pyns.command import (
     split_arguments,
 )
 from pyns.container import Container
+from pyns.marshal import signals_blocked
 from pyns.mounts import StrPath
 from pyns.namespaces import Namespace
 from pyns.spawn import Child, spawn
@@ -251,9 +252,10 @@ class Process(subprocess.Popen[Any]):
             if group is None:
                 self.usage = _usage_of_process(self._wall, self._rusage)
             else:
-                group.kill()
-                self.usage = self.usage or _usage_of_group(self._wall, group.stats())
-                group.discard()
+                with signals_blocked():
+                    group.kill()
+                    self.usage = self.usage or _usage_of_group(self._wall, group.stats())
+                    group.discard()
             self._private_cgroup, self._settled = None, True
         finally:
             self._settle_lock.release()

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 _UNITS: Final = "KMGTPE"
-_SIZE = re.compile(rf"(\d{{1,20}}(?:\.\d{{1,20}})?)\s*(?:([{_UNITS}])(?:iB)?|B)?", re.ASCII)
+_SIZE = re.compile(rf"(\d+(?:\.\d+)?)\s*(?:([{_UNITS}])(?:iB)?|B)?", re.ASCII)
 
 # The largest value a kernel counter of pages takes, in bytes of whole 4096-byte pages.
 _LARGEST = 2**63 - 4096
@@ -38,7 +38,8 @@ def parse_size(what: str, size: int | str) -> int:
             )
         number, unit = match.groups()
         factor = 1024 ** (_UNITS.index(unit) + 1) if unit else 1
-        size = int(float(number) * factor) if "." in number else int(number) * factor
+        whole, _, fraction = number.partition(".")
+        size = int(whole) * factor + int(fraction or "0") * factor // int(10 ** len(fraction))
     elif isinstance(size, bool) or not isinstance(size, int):
         raise TypeError(f'{what}={size!r}: a size is an int (bytes) or a str like "100M"')
     if not 0 <= size <= _LARGEST:

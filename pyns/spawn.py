@@ -65,12 +65,12 @@ def spawn(child: Child, container: Container, command: Command) -> None:
     """
     command.check_fds()
     group = container.cgroup
-    if container.limits is not None:
-        group = child.private_cgroup = Cgroup.create(limits=container.limits, parent=group)
-    with ExitStack() as opened:
+    with marshal.signals_blocked() as mask, ExitStack() as opened:
+        if container.limits is not None:
+            group = child.private_cgroup = Cgroup.create(limits=container.limits, parent=group)
         entry = Entry() if group is None else opened.enter_context(group.open_entry())
         plan = build_plan(container, command, entry)
-        marshal.spawn(plan, child.report)
+        marshal.spawn(plan, mask, child.report)
     if child.report.error:
         raise explain(plan, child.report.index, child.report.error, command)
 
@@ -87,7 +87,10 @@ def explain(plan: Plan, index: int, error: int, command: Command) -> OSError:
         return SpawnError(error, step, index, len(plan), hint)
     if isinstance(step, (Execute, ChangeDirectory)):
         # as subprocess says it, because people catch that
-        name = command.name if isinstance(step, Execute) else command.cwd_name
+        if isinstance(step, Execute):
+            name = command.name
+        else:  # without a name it is the caller's own
+            name = step.path if command.cwd_name is None else command.cwd_name
         told = OSError(error, os.strerror(error), name)
         told.add_note(f"step {index + 1} of {len(plan)}: {step.describe()}")
         return told

@@ -314,7 +314,8 @@ class Attach(Step):
     def hint(self, error: int) -> str | None:
         return {
             errno.EROFS: "The target does not exist and can't be made on a read-only filesystem",
-            errno.ELOOP: "The target is a symlink to nowhere, or a magic link of /proc",
+            errno.ELOOP: "The target is a symlink to nowhere or to the root, or a magic link of "
+            "/proc",
             errno.ENOTDIR: "A file lies on the way to the target",
             errno.EINVAL: "Source and target have to be both directories or both not",
         }.get(error)

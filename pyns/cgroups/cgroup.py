@@ -312,7 +312,7 @@ def planned_entry(limits: Limits | None, parent: Cgroup | None) -> Entry:
 
 def _writes(offered: list[Hierarchy], limits: Limits) -> list[tuple[Hierarchy, Write]]:
     """Return each write with its hierarchy: a controller is in at most one."""
-    placing.check_offered(limits.controllers(), offered, "the cgroup")
+    placing.check_offered(limits.controllers(), offered, "The cgroup")
     return [
         (hierarchy, write)
         for hierarchy in offered

@@ -35,6 +35,8 @@ class Hierarchy:
 
     def directory(self, path: str) -> str | None:
         """Return the directory of the cgroup `path`; None if it is outside of what is mounted."""
+        if path == "/.." or path.startswith("/../"):
+            return None  # not below the root of the caller's cgroup namespace
         if self.root == "/":
             return self.mount_point + path.rstrip("/")
         if path == self.root or path.startswith(self.root + "/"):
@@ -76,7 +78,7 @@ def read_membership(proc: str = "/proc", pid: int | str = "self") -> dict[str, s
 
     The keys are the controllers as the kernel lists them; "" for v2, "name=..." for a named one.
     """
-    with open(f"{proc}/{pid}/cgroup") as file:
+    with open(f"{proc}/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
         lines = [line.rstrip("\n").split(":", 2) for line in file]
     return {names: path for _, names, path in lines}
 
@@ -90,7 +92,9 @@ def _mounted(proc: str, own: dict[str, str]) -> Iterator[Hierarchy]:
         root, mount_point = (_unescape(field) for field in before.split(" ")[3:5])
         fstype, _, options = after.split(" ", 2)
         if fstype == "cgroup2" and "" in own:
-            yield Hierarchy(2, _v2_controllers(mount_point), mount_point, root, own[""])
+            controllers = _v2_controllers(mount_point)
+            if controllers is not None:
+                yield Hierarchy(2, controllers, mount_point, root, own[""])
         elif fstype == "cgroup":
             yield from _v1(mount_point, root, set(options.split(",")), own)
 
@@ -98,19 +102,19 @@ def _mounted(proc: str, own: dict[str, str]) -> Iterator[Hierarchy]:
 def _v1(mount_point: str, root: str, options: set[str], own: dict[str, str]) -> Iterator[Hierarchy]:
     for names, path in own.items():
         if names and options.issuperset(names.split(",")):
-            if names.startswith("name="):
-                yield Hierarchy(1, (), mount_point, root, path, names.removeprefix("name="))
-            else:
-                yield Hierarchy(1, tuple(names.split(",")), mount_point, root, path)
+            # "cpu,cpuacct", "name=systemd", or both
+            before, _, name = names.partition("name=")
+            controllers = tuple(filter(None, before.split(",")))
+            yield Hierarchy(1, controllers, mount_point, root, path, name)
 
 
-def _v2_controllers(mount_point: str) -> tuple[str, ...]:
+def _v2_controllers(mount_point: str) -> tuple[str, ...] | None:
     # never /proc/cgroups: it lists v1's, and on some kernels those that were not even built
     try:
         with open(os.path.join(mount_point, "cgroup.controllers")) as file:
             return tuple(file.read().split())
-    except FileNotFoundError:  # something else is mounted over it
-        return ()
+    except (FileNotFoundError, PermissionError):  # something else is mounted over it
+        return None
 
 
 def _unescape(field: str) -> str:

@@ -41,7 +41,7 @@ def places(needed: set[str], parents: Mapping[Hierarchy, str] | None) -> list[Pl
         CgroupError: a controller that is needed is not there (EOPNOTSUPP).
     """
     offered = hierarchies() if parents is None else tuple(parents)
-    check_offered(needed, offered, "this host" if parents is None else "the parent")
+    check_offered(needed, offered, "This host" if parents is None else "The parent")
     wanted = needed | _COUNTING
     if not any(hierarchy.version == 2 for hierarchy in offered):
         wanted = wanted | {"freezer"}  # to kill; v2 has cgroup.kill
@@ -90,8 +90,13 @@ def make(place: Place, name: str, needed: set[str]) -> Directory:
             os.mkdir(path, 0o755)
             break
         except OSError as error:
-            # the default parent goes when the last process that uses it ends
-            if error.errno == errno.ENOENT and place.is_default:
+            # the default parent goes when the last process that uses it ends; where there is no
+            # cgroup.procs, there is no hierarchy to try again in
+            if (
+                error.errno == errno.ENOENT
+                and place.is_default
+                and os.path.exists(f"{place.hierarchy.mount_point}/cgroup.procs")
+            ):
                 continue
             if isinstance(error, CgroupError):
                 raise

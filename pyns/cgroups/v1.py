@@ -47,9 +47,9 @@ def _unlimited(size: int | str) -> str:
 
 
 def _memory_and_swap(memory: int | str | None, swap: int | str) -> str:
-    if swap == "max" or memory == "max":
+    if swap == "max":
         return "-1"
-    if memory is None:
+    if memory is None or memory == "max":
         raise ValueError(
             "memory_swap_max needs memory_max on cgroup v1, which limits the sum of both"
         )

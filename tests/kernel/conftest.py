@@ -19,7 +19,7 @@ def box(new_root: Path) -> Callable[..., Container]:
 
     def make(*mounts: Any, **fields: Any) -> Container:
         usual = (Bind("/usr", read_only=True), Proc())
-        return Container(**({"root": new_root, "mounts": (*usual, *mounts)} | fields))
+        return Container(root=new_root, mounts=(*usual, *mounts), **fields)
 
     return make
 

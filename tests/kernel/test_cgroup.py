@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ def inside(group: Cgroup) -> Container:
     return Container(namespaces=PLAIN, cgroup=group)
 
 
-def limited(**limits: object) -> Container:
+def limited(**limits: Any) -> Container:
     return Container(namespaces=PLAIN, limits=Limits(**limits))
 
 
@@ -206,7 +207,7 @@ class TestLimits:
             missing = {"memory", "cpuset"} - {c for h in parent._directories for c in h.controllers}
             if not missing:
                 pytest.skip(f"the group has all of {sorted(offered)}")
-            with pytest.raises(CgroupError, match="the parent has") as caught:
+            with pytest.raises(CgroupError, match="The parent has") as caught:
                 Cgroup.create(limits=Limits(memory_max=1 << 20, cpuset_cpus="0"), parent=parent)
         assert caught.value.errno == errno.EOPNOTSUPP
         assert caught.value.controller in missing
@@ -325,6 +326,17 @@ class TestCreate:
         for thread in threads:
             thread.join()
         assert failures == []
+
+
+def test_default_parent_is_made_by_processes_at_once() -> None:
+    script = (
+        "from pyns import *\n"
+        "box = Container(namespaces=Namespace(0), limits=Limits(cpuset_cpus='0', pids_max=9))\n"
+        "run(box, ['true'], check=True)"
+    )
+    for _ in range(5):
+        many = [subprocess.Popen([sys.executable, "-c", script], stderr=-1) for _ in range(4)]
+        assert [process.communicate()[1] for process in many] == [b""] * 4
 
 
 def test_process_has_the_group_and_forgets_nothing(group: Cgroup) -> None:

@@ -61,6 +61,13 @@ class TestStep:
         assert not (new_root / "nowhere").exists()
         assert not Path("/nowhere").exists()
 
+    @pytest.mark.parametrize("link", ["/", ".", "..", "/usr/.."])
+    def test_target_that_is_a_link_to_the_root(self, box: Box, new_root: Path, link: str) -> None:
+        # mounted there, it would lie over the root, where nobody sees it
+        (new_root / "link").symlink_to(link)
+        error = failure(box(Tmpfs("/link")))
+        assert (error.step.kind, error.errno) == ("attach", errno.ELOOP)
+
     def test_target_through_a_magic_link(self, box: Box) -> None:
         host = os.open("/", os.O_RDONLY)
         try:

@@ -11,6 +11,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -200,9 +201,9 @@ class TestErrors:
         ],
         ids=repr,
     )
-    def test_is_the_same(self, args: list[str], options: dict[str, str]) -> None:
+    def test_is_the_same(self, args: list[str], options: dict[str, Any]) -> None:
         with pytest.raises(OSError, match=r".") as theirs:
-            subprocess.Popen(args, **options)  # type: ignore[call-overload]
+            subprocess.Popen(args, **options)
         with pytest.raises(OSError, match=r".") as ours:
             Process(args, **options)
         assert type(ours.value) is type(theirs.value)

@@ -1,0 +1,191 @@
+"""A description is checked and completed when it is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyns import Bind, Container, Limits, Namespace, Proc, Tmpfs
+
+USUAL = (
+    Namespace.MOUNT
+    | Namespace.UTS
+    | Namespace.IPC
+    | Namespace.PID
+    | Namespace.NET
+    | Namespace.CGROUP
+)
+
+
+def test_defaults_are_a_containers() -> None:
+    given = {
+        field.name: getattr(Container(), field.name) for field in dataclasses.fields(Container)
+    }
+    assert given == {
+        "namespaces": USUAL,
+        "root": None,
+        "mounts": None,
+        "hostname": None,
+        "domainname": None,
+        "loopback": None,
+        "cgroup": None,
+        "limits": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "mounts", "loopback"),
+    [
+        (Namespace(0), (), False),
+        (Namespace.MOUNT, (), False),
+        (Namespace.PID, (), False),
+        (Namespace.MOUNT | Namespace.PID, (Proc(),), False),
+        (Namespace.NET, (), True),
+    ],
+    ids=["none", "mount", "pid", "mount and pid", "net"],
+)
+def test_proc_and_loopback_follow_from_the_namespaces(
+    namespaces: Namespace, mounts: tuple[Any, ...], loopback: bool
+) -> None:
+    box = Container(namespaces=namespaces)
+    assert (box.all_mounts, box.has_loopback) == (mounts, loopback)
+
+
+def test_mounts_may_come_from_an_iterator() -> None:
+    assert Container(mounts=iter([Proc()])).mounts == (Proc(),)  # type: ignore[arg-type]
+
+
+def test_what_follows_from_the_namespaces_follows_replace() -> None:
+    box = dataclasses.replace(Container(), namespaces=Namespace.UTS)
+    assert (box.all_mounts, box.has_loopback) == ((), False)
+    assert dataclasses.replace(box, namespaces=USUAL) == Container()
+
+
+@pytest.mark.parametrize(
+    ("mounts", "kept"),
+    [
+        ((), ()),
+        ([], ()),
+        ([Tmpfs("/tmp")], (Tmpfs("/tmp"),)),
+    ],
+    ids=["tuple", "empty list", "list"],
+)
+def test_given_mounts_are_taken_as_they_are(mounts: Any, kept: tuple[Any, ...]) -> None:
+    assert Container(mounts=mounts).mounts == kept
+
+
+def test_mounts_from_an_iterator_are_not_lost() -> None:
+    mounts: Any = iter([Tmpfs("/tmp"), Proc()])
+    assert Container(mounts=mounts).mounts == (Tmpfs("/tmp"), Proc())
+
+
+def test_loopback_may_stay_down() -> None:
+    assert Container(loopback=False).loopback is False
+
+
+@pytest.mark.parametrize("namespace", [Namespace.USER, Namespace.TIME])
+def test_namespaces_that_are_not_supported_are_refused(namespace: Namespace) -> None:
+    said = f"namespaces: {namespace.words()} is not supported yet"
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        Container(namespaces=USUAL | namespace)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "needed"),
+    [
+        ("root", "/srv", "MOUNT"),
+        ("root", Path("/srv"), "MOUNT"),
+        ("mounts", (Bind("/usr"),), "MOUNT"),
+        ("hostname", "demo", "UTS"),
+        ("hostname", b"demo", "UTS"),
+        ("domainname", "nis", "UTS"),
+        ("loopback", True, "NET"),
+    ],
+    ids=str,
+)
+def test_what_would_change_the_callers_own_is_refused_with_the_namespace_to_add(
+    field: str, value: Any, needed: str
+) -> None:
+    others = USUAL & ~Namespace[needed]
+    said = f"{field}={value!r} would be the caller's own: add Namespace.{needed}"
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        Container(namespaces=others, **{field: value})
+    Container(namespaces=Namespace[needed], **{field: value})
+
+
+@pytest.mark.parametrize("field", ["hostname", "domainname"])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("a" * 65, "is longer than the kernel's 64 bytes"),
+        ("\N{LATIN SMALL LETTER E WITH ACUTE}" * 33, "is longer than the kernel's 64 bytes"),
+        (b"a" * 65, "is longer than the kernel's 64 bytes"),
+        ("a\0b", "contains a NUL"),
+    ],
+    ids=["chars", "encoded", "bytes", "nul"],
+)
+def test_name_that_the_kernel_does_not_take_is_refused(field: str, value: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{field}={value!r} {said}')}$"):
+        Container(**{field: value})
+
+
+@pytest.mark.parametrize("value", ["a" * 64, b"\xff" * 64], ids=["text", "bytes"])
+def test_name_of_64_bytes_is_kept(value: Any) -> None:
+    box = Container(hostname=value, domainname=value)
+    assert (box.hostname, box.domainname) == (value, value)
+
+
+@pytest.mark.parametrize("field", ["hostname", "domainname"])
+def test_empty_name_is_refused_without_asking_for_a_path(field: str) -> None:
+    with pytest.raises(ValueError, match=f"^{field} is empty(?!.*path)"):
+        Container(**{field: ""})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("root", "said"),
+    [("", "root is empty: give a path"), ("/a\0", "root='/a\\x00' contains a NUL")],
+    ids=["empty", "nul"],
+)
+def test_root_that_is_no_path_is_refused(root: str, said: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        Container(root=root)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"namespaces": 0x20000}, "namespaces=131072: give Namespace.PID | ... , or parse()"),
+        ({"namespaces": "pid"}, "namespaces='pid': give Namespace.PID | ... , or parse()"),
+        ({"limits": {"pids_max": 1}}, "limits={'pids_max': 1}: give Limits(...)"),
+        ({"cgroup": "/sys/fs/cgroup/a"}, "give a pyns.cgroups.Cgroup"),
+        ({"mounts": ["/usr"]}, "mounts: '/usr' is not a mount, as Bind(...), Tmpfs(...)"),
+        ({"mounts": [Proc(), None]}, "mounts: None is not a mount, as Bind(...), Tmpfs(...)"),
+        ({"memory_max": 1}, "unexpected keyword argument 'memory_max'"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_value_of_another_type_is_refused(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(said)):
+        Container(**fields)
+
+
+def test_fields_are_keywords_only() -> None:
+    with pytest.raises(TypeError, match="takes 1 positional argument"):
+        Container(USUAL)  # type: ignore[call-arg]
+
+
+def test_containers_are_values() -> None:
+    box = Container(hostname="a", mounts=[Proc()], limits=Limits(pids_max=1))
+    assert box == Container(hostname="a", mounts=(Proc(),), limits=Limits(pids_max=1))
+    assert box != Container(hostname="b", mounts=(Proc(),), limits=Limits(pids_max=1))
+    assert len({box, dataclasses.replace(box)}) == 1
+
+
+def test_container_cannot_be_changed() -> None:
+    box = Container()
+    with pytest.raises(dataclasses.FrozenInstanceError, match="cannot assign to field 'root'"):
+        box.root = "/srv"  # type: ignore[misc]

@@ -1,0 +1,163 @@
+"""Imports only point downwards."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import pyns
+
+PACKAGE = Path(pyns.__file__).parent
+
+# top first; a module imports from the layers below its own, never from its own
+LAYERS = (
+    {"pyns"},
+    {"pyns.process"},
+    {"pyns.spawn"},
+    {"pyns.marshal"},
+    {"pyns.plan"},
+    {"pyns.container"},
+    {"pyns.command", "pyns.rootfs"},
+    {"pyns.mounts", "pyns.cgroups"},
+    {"pyns.steps", "pyns.cgroups.cgroup"},
+    {
+        "pyns.namespaces",
+        "pyns.cgroups.killing",
+        "pyns.cgroups.placing",
+        "pyns.cgroups.v1",
+        "pyns.cgroups.v2",
+    },
+    {
+        "pyns.cgroups.files",
+        "pyns.cgroups.hierarchy",
+        "pyns.cgroups.limits",
+        "pyns.cgroups.stats",
+    },
+    {"pyns.errors", "pyns.kernel", "pyns.sizes", "pyns._shim", "pyns._shim_build"},
+)
+LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
+
+# those that point upwards, neither of which happens when the module is imported
+UPWARDS = {
+    ("pyns.container", "pyns.plan"),  # a description that can show its plan
+    ("pyns.errors", "pyns.steps"),  # for the type of SpawnError.step
+}
+
+
+class Import(NamedTuple):
+    source: str
+    target: str
+    deferred: bool  # in a function, or for the type checker only
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line} imports {self.target}"
+
+
+def module_name(path: Path) -> str:
+    parts = ("pyns", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts).removesuffix(".__init__")
+
+
+FILES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports_of(module: str) -> Iterator[Import]:
+    def visit(node: ast.AST, deferred: bool) -> Iterator[Import]:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(module, alias.name, deferred, node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}:{node.lineno}: a relative import"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                target = full if full in LEVEL else str(node.module)
+                yield Import(module, target, deferred, node.lineno)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            deferred = True
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for statement in node.body:
+                yield from visit(statement, True)
+            for statement in node.orelse:
+                yield from visit(statement, deferred)
+            return
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, deferred)
+
+    yield from visit(ast.parse(FILES[module].read_text()), False)
+
+
+IMPORTS = [found for module in FILES for found in imports_of(module)]
+INTERNAL = [found for found in IMPORTS if found.target.split(".")[0] == "pyns"]
+
+
+def test_every_module_has_its_layer_and_only_one() -> None:
+    assert sorted(FILES.keys() | {"pyns._shim"}) == sorted(m for layer in LAYERS for m in layer)
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_imports_only_point_downwards(module: str) -> None:
+    upwards = [
+        str(found)
+        for found in INTERNAL
+        if found.source == module
+        and LEVEL[found.target] <= LEVEL[module]
+        and (module, found.target) not in UPWARDS
+    ]
+    assert upwards == []
+
+
+@pytest.mark.parametrize(("source", "target"), sorted(UPWARDS))
+def test_declared_exceptions_exist_and_are_deferred(source: str, target: str) -> None:
+    found = [i for i in INTERNAL if (i.source, i.target) == (source, target)]
+    assert found
+    assert [str(i) for i in found if not i.deferred] == []
+
+
+def test_no_other_import_of_pyns_happens_inside_a_function() -> None:
+    typing_only = {("pyns.container", "pyns.command")}
+    deferred = {(i.source, i.target) for i in INTERNAL if i.deferred}
+    assert deferred == UPWARDS | typing_only
+
+
+def test_cgroups_know_nothing_of_spawning() -> None:
+    allowed = {"pyns.errors", "pyns.sizes"}
+    outside = [
+        str(found)
+        for found in INTERNAL
+        if found.source.startswith("pyns.cgroups")
+        and not found.target.startswith("pyns.cgroups")
+        and found.target not in allowed
+    ]
+    assert outside == []
+
+
+def test_only_marshal_spawn_and_namespaces_touch_the_shim() -> None:
+    sources = {found.source for found in INTERNAL if found.target == "pyns._shim"}
+    assert "pyns.marshal" in sources
+    assert sources <= {"pyns.marshal", "pyns.spawn", "pyns.namespaces"}
+
+
+def test_only_the_build_of_the_shim_needs_more_than_the_standard_library() -> None:
+    foreign = {
+        (found.source, found.target.split(".")[0])
+        for found in IMPORTS
+        if found.target.split(".")[0] not in sys.stdlib_module_names | {"pyns"}
+    }
+    assert foreign == {("pyns._shim_build", "cffi")}
+
+
+def test_kernel_is_checked_before_anything_else_of_pyns_is_imported() -> None:
+    body = ast.parse(FILES["pyns"].read_text()).body
+    [check] = [n for n, node in enumerate(body) if ast.unparse(node).startswith("_kernel.check(")]
+    modules = {i.target for i in imports_of("pyns") if i.line < body[check].lineno}
+    assert modules == {"os", "sys", "pyns.kernel"}
+
+
+def test_kernel_imports_what_every_platform_has() -> None:
+    assert {found.target for found in imports_of("pyns.kernel")} == {"__future__", "re"}

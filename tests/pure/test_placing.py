@@ -1,0 +1,112 @@
+"""Where a new group goes, and which names it may have."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from pyns import CgroupError
+from pyns.cgroups import Hierarchy, placing
+
+
+def v1(*controllers: str) -> Hierarchy:
+    return Hierarchy(1, controllers, f"/v1/{','.join(controllers)}", "/", "/")
+
+
+def v2(*controllers: str) -> Hierarchy:
+    return Hierarchy(2, controllers, "/v2", "/", "/")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/", "/a", "a\0b", "a\n"], ids=repr)
+def test_name_that_is_no_path_component_is_refused(name: str) -> None:
+    said = f"name={name!r}: one path component is needed"
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        placing.checked_name(name)
+
+
+@pytest.mark.parametrize("name", ["a", "...", "a b", ".hidden", "user@1000.service", "-"])
+def test_name_that_is_a_path_component_is_kept(name: str) -> None:
+    assert placing.checked_name(name) == name
+
+
+def test_private_names_differ_and_say_whose_they_are() -> None:
+    first, second = placing.private_name(), placing.private_name()
+    assert first != second
+    start = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    assert first.rpartition("-")[0] == f"{os.getpid()}-{start}"
+
+
+HYBRID = (v1("cpu", "cpuacct"), v1("cpuset"), v1("memory"), v1("freezer"), v2())
+
+
+@pytest.mark.parametrize(
+    ("offered", "needed", "expected"),
+    [
+        ((v2("cpu", "memory", "pids"),), {"memory"}, [("/v2", True)]),
+        ((v2("memory"),), set(), [("/v2", False)]),
+        ((v2(),), set(), [("/v2", False)]),
+        (
+            HYBRID,
+            {"memory"},
+            [("/v1/cpu,cpuacct", False), ("/v1/memory", True), ("/v2", False)],
+        ),
+        (
+            HYBRID,
+            {"cpuset", "cpu"},
+            [
+                ("/v1/cpu,cpuacct", True),
+                ("/v1/cpuset", True),
+                ("/v1/memory", False),
+                ("/v2", False),
+            ],
+        ),
+        (
+            HYBRID[:-1],
+            {"cpuset"},
+            [
+                ("/v1/cpu,cpuacct", False),
+                ("/v1/cpuset", True),
+                ("/v1/memory", False),
+                ("/v1/freezer", False),
+            ],
+        ),
+        ((v1("blkio"),), set(), []),
+    ],
+    ids=["v2", "v2 counting", "v2 bare", "hybrid", "hybrid cpuset", "v1 with freezer", "useless"],
+)
+def test_group_goes_where_limits_statistics_and_killing_need_it(
+    offered: tuple[Hierarchy, ...], needed: set[str], expected: list[tuple[str, bool]]
+) -> None:
+    parents = {hierarchy: f"{hierarchy.mount_point}/parent" for hierarchy in offered}
+    places = placing.places(needed, parents)
+    assert [(p.hierarchy.mount_point, p.needed) for p in places] == expected
+    assert [p.parent for p in places] == [f"{mount_point}/parent" for mount_point, _ in expected]
+    assert not any(p.is_default for p in places)
+
+
+def test_missing_controller_is_named_with_those_that_there_are() -> None:
+    parents = {v1("memory"): "/v1/memory/a", v1("cpu", "cpuacct"): "/v1/cpu,cpuacct/a"}
+    with pytest.raises(CgroupError) as raised:
+        placing.places({"memory", "cpuset"}, parents)
+    error = raised.value
+    assert (error.errno, error.controller) == (errno.EOPNOTSUPP, "cpuset")
+    assert str(error).startswith("use the cgroup controller cpuset: Operation not supported (")
+    assert error.hint == "The parent has: cpu, cpuacct, memory"
+
+
+def test_a_parent_without_controllers_is_said_to_have_none() -> None:
+    with pytest.raises(CgroupError, match=r"has: none$"):
+        placing.check_offered({"cpu"}, [], "the parent")
+
+
+@pytest.mark.timeout(2)
+def test_making_a_group_ends_where_no_cgroup_is_mounted(tmp_path: Path) -> None:
+    # as below a v2 hierarchy that something was mounted over since
+    hierarchy = Hierarchy(2, (), str(tmp_path), "/", "/")
+    place = placing.Place(hierarchy, f"{tmp_path}/pyns", needed=False, is_default=True)
+    with pytest.raises(CgroupError, match="ENOENT"):
+        placing.make(place, "group", set())

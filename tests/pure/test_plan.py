@@ -1,0 +1,378 @@
+"""The order in which a container comes about."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from pyns import Bind, Container, Namespace, Plan, Proc, Tmpfs
+from pyns.cgroups.cgroup import Entry
+from pyns.command import Command
+from pyns.plan import build_plan
+from pyns.steps import (
+    BirthInCgroup,
+    ChangeDirectory,
+    Clone,
+    CloseRange,
+    DefaultSignal,
+    EnterCgroup,
+    Execute,
+    LoopbackUp,
+    OpenTree,
+    RestoreSignalMask,
+    SetGroups,
+    SetHostname,
+    Step,
+    Unshare,
+)
+
+NONE = Entry()
+V2 = Entry(birth=("/cg/a", 5))
+V1 = Entry(tasks=(("/cg/cpu/a", 6), ("/cg/memory/a", 7)))
+HYBRID = Entry(birth=V2.birth, tasks=V1.tasks)
+
+PLAIN = Command((b"true",), (b"/bin/true",), ())
+EVERYTHING = Command(
+    (b"id", b"-u"),
+    (b"/bin/id", b"/usr/bin/id"),
+    (b"A=1",),
+    cwd=b"/work",
+    stdio=(10, 11, -1),
+    pass_fds=(12,),
+    umask=0o77,
+    start_new_session=True,
+    process_group=0,
+    groups=(4, 5),
+    gid=100,
+    uid=1000,
+)
+FULL = Container(
+    root="/srv/root",
+    mounts=(Bind("/usr", read_only=True), Tmpfs("/tmp", size="1M"), Proc()),
+    hostname="demo",
+    domainname="nis",
+)
+FULL_PLAN = build_plan(FULL, EVERYTHING, HYBRID)
+
+GOLDEN = {
+    "nothing": (
+        Container(namespaces=Namespace(0)),
+        Command((b"true",), (b"/bin/true",), (), restore_signals=False, close_fds=False),
+        NONE,
+        """\
+         1. clone the child, in the caller's namespaces
+         2. restore the caller's signal mask
+         3. execute '/bin/true' with arguments ['true']""",
+    ),
+    "default": (
+        Container(),
+        PLAIN,
+        NONE,
+        """\
+         1. clone the child into new namespaces: mount, cgroup, uts, ipc, pid, net
+         2. bring the loopback interface up
+         3. make the propagation of every mount private
+         4. keep the caller's root
+         5. make a new proc (nosuid, nodev, noexec)
+         6. mount it on '/proc'
+         7. restore the default action of SIGPIPE
+         8. restore the default action of SIGXFSZ
+         9. close every fd from 3 on
+        10. restore the caller's signal mask
+        11. execute '/bin/true' with arguments ['true']""",
+    ),
+    "v2": (
+        Container(namespaces=Namespace.CGROUP),
+        PLAIN,
+        V2,
+        """\
+         1. be born in the cgroup /cg/a
+         2. clone the child into new namespaces: cgroup
+         3. restore the default action of SIGPIPE
+         4. restore the default action of SIGXFSZ
+         5. close every fd from 3 on
+         6. restore the caller's signal mask
+         7. execute '/bin/true' with arguments ['true']""",
+    ),
+    "v1": (
+        Container(namespaces=Namespace.CGROUP | Namespace.UTS),
+        PLAIN,
+        V1,
+        """\
+         1. clone the child into new namespaces: uts
+         2. enter the cgroup /cg/cpu/a
+         3. enter the cgroup /cg/memory/a
+         4. enter new namespaces: cgroup
+         5. restore the default action of SIGPIPE
+         6. restore the default action of SIGXFSZ
+         7. close every fd from 3 on
+         8. restore the caller's signal mask
+         9. execute '/bin/true' with arguments ['true']""",
+    ),
+    "everything": (
+        FULL,
+        EVERYTHING,
+        HYBRID,
+        """\
+         1. be born in the cgroup /cg/a
+         2. clone the child into new namespaces: mount, uts, ipc, pid, net
+         3. enter the cgroup /cg/cpu/a
+         4. enter the cgroup /cg/memory/a
+         5. enter new namespaces: cgroup
+         6. set the hostname to 'demo'
+         7. set the domainname to 'nis'
+         8. bring the loopback interface up
+         9. make the propagation of every mount private
+        10. make '/srv/root' a mount, the new root
+        11. take a copy of the mount at '/usr', with all mounts below it
+        12. make it read-only
+        13. mount it on '/usr'
+        14. make a new tmpfs (mode=1777, size=1048576, nosuid, nodev)
+        15. mount it on '/tmp'
+        16. make a new proc (nosuid, nodev, noexec)
+        17. mount it on '/proc'
+        18. make the new root the root and let go of the old one
+        19. change to the directory '/work'
+        20. set the umask to 077
+        21. restore the default action of SIGPIPE
+        22. restore the default action of SIGXFSZ
+        23. start a new session
+        24. lead a new process group
+        25. set the supplementary groups to [4, 5]
+        26. become the group 100
+        27. become the user 1000
+        28. make fd 10 its stdin
+        29. make fd 11 its stdout
+        30. pass on fd 12
+        31. close every fd from 3 to 11
+        32. close every fd from 13 on
+        33. restore the caller's signal mask
+        34. execute ['id', '-u'], the first found of 2 places in PATH""",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("container", "command", "entry", "text"), GOLDEN.values(), ids=GOLDEN.keys()
+)
+def test_plan_is_printed(container: Container, command: Command, entry: Entry, text: str) -> None:
+    assert str(build_plan(container, command, entry)) == said(text)
+
+
+def said(text: str) -> str:
+    """Take off the indentation, which begins a number of one digit too."""
+    return "\n".join(line.removeprefix(" " * 8) for line in text.splitlines())
+
+
+# and what another order yields
+ORDER = [
+    ("birth_in_cgroup", "clone", "EINVAL of the shim"),
+    ("clone", "enter_cgroup", "EINVAL of the shim"),
+    ("enter_cgroup", "unshare", "the namespace would show the full paths"),
+    ("enter_cgroup", "set_hostname", "would not be charged to the child's limits"),
+    ("enter_cgroup", "new_mount", "would not be charged to the child's limits"),
+    ("enter_cgroup", "set_uid", "EACCES"),
+    ("unshare", "set_uid", "EPERM"),
+    ("set_hostname", "set_uid", "EPERM"),
+    ("set_domainname", "set_uid", "EPERM"),
+    ("loopback_up", "set_uid", "EPERM"),
+    ("set_propagation", "new_root", "would appear on the host"),
+    ("set_propagation", "open_tree", "would appear on the host"),
+    ("set_propagation", "new_mount", "would appear on the host"),
+    ("set_propagation", "attach", "would appear on the host"),
+    ("new_root", "open_tree", "a mount beneath it would be hidden"),
+    ("new_root", "attach", "a mount beneath it would be hidden"),
+    ("attach", "pivot_root", "ENOENT: sources are paths in the old root"),
+    ("pivot_root", "change_directory", "the cwd would lie in the old root"),
+    ("pivot_root", "set_uid", "EPERM"),
+    ("attach", "set_umask", "targets would have other modes"),
+    ("change_directory", "set_uid", "EACCES"),
+    ("new_session", "set_process_group", "EPERM"),
+    ("set_groups", "set_gid", "EPERM"),
+    ("set_gid", "set_uid", "EPERM"),
+    ("duplicate", "close_range", "EBADF"),
+    ("enter_cgroup", "close_range", "EBADF"),
+    ("loopback_up", "close_range", "an open fd"),
+    ("new_root", "close_range", "an open fd"),
+    ("open_tree", "close_range", "an open fd"),
+    ("new_mount", "close_range", "an open fd"),
+    ("attach", "close_range", "an open fd"),
+    ("pivot_root", "close_range", "EBADF"),
+    ("change_directory", "close_range", "an open fd"),
+    ("default_signal", "restore_signal_mask", "a signal that ends the child half-way"),
+    ("close_range", "restore_signal_mask", "a signal that ends the child half-way"),
+    ("restore_signal_mask", "execute", "the program would have all signals blocked"),
+]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [(a, b) for a, b, _ in ORDER],
+    ids=[f"{a} before {b}: {why}" for a, b, why in ORDER],
+)
+def test_order_matters(earlier: str, later: str) -> None:
+    kinds = [step.kind for step in FULL_PLAN]
+    last = max(n for n, kind in enumerate(kinds) if kind == earlier)
+    first = min(n for n, kind in enumerate(kinds) if kind == later)
+    assert last < first
+
+
+@pytest.mark.parametrize("entry", [NONE, V2, V1, HYBRID], ids=["none", "v2", "v1", "hybrid"])
+@pytest.mark.parametrize("container", [Container(), FULL], ids=["default", "full"])
+@pytest.mark.parametrize("command", [PLAIN, EVERYTHING], ids=["plain", "everything"])
+def test_groups_are_entered_right_at_the_clone(
+    container: Container, command: Command, entry: Entry
+) -> None:
+    steps: list[Step] = []
+    if entry.birth:
+        steps.append(BirthInCgroup("/cg/a", 5))
+    late = Namespace.CGROUP if entry.tasks else Namespace(0)
+    steps.append(Clone(container.namespaces & ~late))
+    steps += [EnterCgroup(path, fd) for path, fd in entry.tasks]
+    if entry.tasks:
+        steps.append(Unshare(Namespace.CGROUP))
+    plan = build_plan(container, command, entry)
+    assert list(plan)[: len(steps)] == steps
+    rest = {step.kind for step in list(plan)[len(steps) :]}
+    assert not rest & {"birth_in_cgroup", "clone", "enter_cgroup", "unshare"}
+
+
+@pytest.mark.parametrize("entry", [NONE, V2, V1, HYBRID], ids=["none", "v2", "v1", "hybrid"])
+def test_cgroup_namespace_is_made_only_when_asked_for(entry: Entry) -> None:
+    plan = build_plan(Container(namespaces=Namespace.PID), PLAIN, entry)
+    assert not any(isinstance(step, Unshare) for step in plan)
+    assert Clone(Namespace.PID) in plan.steps
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_execute_is_last_and_happens_once(name: str) -> None:
+    container, command, entry, _ = GOLDEN[name]
+    plan = build_plan(container, command, entry)
+    assert [n for n, step in enumerate(plan, 1) if isinstance(step, Execute)] == [len(plan)]
+    assert isinstance(plan.steps[-2], RestoreSignalMask)
+
+
+@pytest.mark.parametrize("last", [True, False], ids=["all", "none"])
+def test_fds_are_closed_last_of_all_or_not_at_all(last: bool) -> None:
+    command = Command((b"x",), (b"/x",), (), close_fds=last)
+    plan = build_plan(FULL, command, HYBRID)
+    closing = [CloseRange(3, CloseRange.LAST)] if last else []
+    assert [step for step in plan if isinstance(step, CloseRange)] == closing
+    assert list(plan)[-2 - len(closing) : -2] == closing
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "contained"),
+    [(Namespace(0), False), (Namespace.MOUNT, True)],
+    ids=["of the caller's", "of its own"],
+)
+def test_cwd_is_confined_where_the_root_is_a_containers(
+    namespaces: Namespace, contained: bool
+) -> None:
+    command = Command((b"x",), (b"/x",), (), cwd=b"w")
+    plan = build_plan(Container(namespaces=namespaces), command, NONE)
+    assert ChangeDirectory(b"w", contained) in plan.steps
+
+
+def test_new_mount_namespace_is_private_even_without_mounts() -> None:
+    plan = build_plan(Container(namespaces=Namespace.MOUNT), PLAIN, NONE)
+    assert [step.kind for step in plan][:2] == ["clone", "set_propagation"]
+
+
+def test_zero_is_a_value() -> None:
+    command = Command(
+        (b"x",), (b"/x",), (), umask=0, process_group=0, groups=(), gid=0, uid=0, stdio=(0, 0, 0)
+    )
+    kinds = [step.kind for step in build_plan(Container(namespaces=Namespace(0)), command, NONE)]
+    credentials = ["set_groups", "set_gid", "set_uid"]
+    assert kinds[1:] == [
+        "set_umask",
+        "default_signal",
+        "default_signal",
+        "set_process_group",
+        *credentials,
+        *["duplicate"] * 3,
+        "close_range",
+        "restore_signal_mask",
+        "execute",
+    ]
+
+
+def test_signals_that_python_ignores_are_restored() -> None:
+    plan = build_plan(Container(), PLAIN, NONE)
+    numbers = [step.number for step in plan if isinstance(step, DefaultSignal)]
+    assert numbers == [signal.SIGPIPE, signal.SIGXFSZ]
+
+
+def test_plan_is_a_pure_function_of_what_is_asked() -> None:
+    assert build_plan(FULL, EVERYTHING, HYBRID) == FULL_PLAN
+    assert len(FULL_PLAN) == len(FULL_PLAN.steps) == len(list(FULL_PLAN))
+
+
+def test_json_has_kind_sentence_and_fields() -> None:
+    plan = Plan(
+        (
+            Clone(Namespace.PID | Namespace.UTS),
+            SetHostname(b"caf\xe9"),
+            OpenTree(b"/usr", True),
+            SetGroups((1, 2)),
+            LoopbackUp(),
+            Execute((b"/x",), (b"x", b"y"), (b"A=1",)),
+        )
+    )
+    assert json.loads(plan.to_json()) == [
+        {
+            "kind": "clone",
+            "sentence": "clone the child into new namespaces: uts, pid",
+            "namespaces": "uts, pid",
+        },
+        {
+            "kind": "set_hostname",
+            "sentence": "set the hostname to 'caf\\udce9'",
+            "name": "caf\udce9",
+        },
+        {
+            "kind": "open_tree",
+            "sentence": "take a copy of the mount at '/usr', with all mounts below it",
+            "source": "/usr",
+            "recursive": True,
+        },
+        {
+            "kind": "set_groups",
+            "sentence": "set the supplementary groups to [1, 2]",
+            "gids": [1, 2],
+        },
+        {"kind": "loopback_up", "sentence": "bring the loopback interface up"},
+        {
+            "kind": "execute",
+            "sentence": "execute '/x' with arguments ['x', 'y']",
+            "candidates": ["/x"],
+            "arguments": ["x", "y"],
+            "environment": ["A=1"],
+        },
+    ]
+
+
+def test_every_plan_can_be_said_in_json() -> None:
+    steps = json.loads(FULL_PLAN.to_json())
+    assert [step["sentence"] for step in steps] == [step.describe() for step in FULL_PLAN]
+
+
+def test_container_shows_its_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/bin")
+    plan = Container(namespaces=Namespace.UTS, hostname="demo").plan(["ls", "-l"])
+    assert str(plan) == said("""\
+         1. clone the child into new namespaces: uts
+         2. set the hostname to 'demo'
+         3. restore the default action of SIGPIPE
+         4. restore the default action of SIGXFSZ
+         5. close every fd from 3 on
+         6. restore the caller's signal mask
+         7. execute '/bin/ls' with arguments ['ls', '-l']""")
+
+
+def test_container_plans_no_program_for_no_arguments() -> None:
+    with pytest.raises(ValueError, match="args is empty: its first item is the program"):
+        Container().plan([])

@@ -1,0 +1,261 @@
+"""Each step describes itself, and is what csrc/plan.h says."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import re
+import signal
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cffi import FFI
+
+from pyns._shim import ffi, lib
+from pyns.namespaces import Namespace
+from pyns.steps import (
+    Attach,
+    BirthInCgroup,
+    ChangeDirectory,
+    Clone,
+    CloseRange,
+    DefaultSignal,
+    Duplicate,
+    EnterCgroup,
+    Execute,
+    HostRoot,
+    LoopbackUp,
+    MakePrivate,
+    NewMount,
+    NewRoot,
+    NewSession,
+    OpenTree,
+    Operands,
+    PivotRoot,
+    RestoreSignalMask,
+    SetAttributes,
+    SetDomainname,
+    SetGid,
+    SetGroups,
+    SetHostname,
+    SetProcessGroup,
+    SetUid,
+    SetUmask,
+    Step,
+    Unshare,
+)
+
+PLAN_H = Path(__file__).parents[2] / "csrc" / "plan.h"
+
+
+def subclasses(cls: type[Step]) -> Iterator[type[Step]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from subclasses(subclass)
+
+
+CLASSES = list(subclasses(Step))
+
+# each with its sentence and what crosses to the shim
+SAMPLES: list[tuple[Step, str, Operands]] = [
+    (BirthInCgroup("/cg/a", 7), "be born in the cgroup /cg/a", Operands(fd=7)),
+    (
+        Clone(Namespace.PID | Namespace.UTS),
+        "clone the child into new namespaces: uts, pid",
+        Operands(flags=0x24000000),
+    ),
+    (Clone(Namespace(0)), "clone the child, in the caller's namespaces", Operands()),
+    (EnterCgroup("/cg/a", 8), "enter the cgroup /cg/a", Operands(fd=8)),
+    (Unshare(Namespace.CGROUP), "enter new namespaces: cgroup", Operands(flags=0x02000000)),
+    (SetHostname(b"demo"), "set the hostname to 'demo'", Operands((b"demo",))),
+    (SetDomainname(b"nis"), "set the domainname to 'nis'", Operands((b"nis",))),
+    (LoopbackUp(), "bring the loopback interface up", Operands()),
+    (MakePrivate(), "make the propagation of every mount private", Operands(flags=0x44000)),
+    (HostRoot(), "keep the caller's root", Operands()),
+    (NewRoot(b"/srv"), "make '/srv' a mount, the new root", Operands((b"/srv",))),
+    (
+        OpenTree(b"/usr", True),
+        "take a copy of the mount at '/usr', with all mounts below it",
+        Operands((b"/usr",), flags=0x8000),
+    ),
+    (OpenTree(b"/usr", False), "take a copy of the mount at '/usr'", Operands((b"/usr",))),
+    (SetAttributes(1), "make it read-only", Operands(flags=1)),
+    (SetAttributes(0xE), "make it nosuid, nodev, noexec", Operands(flags=0xE)),
+    (
+        NewMount(b"tmpfs", ((b"mode", b"755"), (b"size", b"9")), 2),
+        "make a new tmpfs (mode=755, size=9, nosuid)",
+        Operands((b"tmpfs", b"mode", b"755", b"size", b"9"), flags=2),
+    ),
+    (NewMount(b"proc"), "make a new proc", Operands((b"proc",))),
+    (Attach(b"/mnt"), "mount it on '/mnt'", Operands((b"/mnt",))),
+    (PivotRoot(), "make the new root the root and let go of the old one", Operands()),
+    (ChangeDirectory(b"/w"), "change to the directory '/w'", Operands((b"/w",))),
+    (
+        ChangeDirectory(b"/w", contained=True),
+        "change to the directory '/w'",
+        Operands((b"/w",), flags=2),
+    ),
+    (SetUmask(0o22), "set the umask to 022", Operands(value=0o22)),
+    (NewSession(), "start a new session", Operands()),
+    (SetProcessGroup(0), "lead a new process group", Operands()),
+    (SetProcessGroup(12), "join the process group 12", Operands(value=12)),
+    (
+        SetGroups((5, 4000000000)),
+        "set the supplementary groups to [5, 4000000000]",
+        Operands(value=2, data=struct.pack("=II", 5, 4000000000)),
+    ),
+    (SetGroups(()), "set the supplementary groups to []", Operands()),
+    (SetGid(100), "become the group 100", Operands(value=100)),
+    (SetUid(1000), "become the user 1000", Operands(value=1000)),
+    (
+        DefaultSignal(signal.SIGPIPE),
+        "restore the default action of SIGPIPE",
+        Operands(value=signal.SIGPIPE),
+    ),
+    (Duplicate(9, 1), "make fd 9 its stdout", Operands(fd=9, value=1)),
+    (Duplicate(9, 9), "pass on fd 9", Operands(fd=9, value=9)),
+    (CloseRange(3, 6), "close every fd from 3 to 6", Operands(flags=3, value=6)),
+    (
+        CloseRange(7, CloseRange.LAST),
+        "close every fd from 7 on",
+        Operands(flags=7, value=0xFFFFFFFF),
+    ),
+    (RestoreSignalMask(), "restore the caller's signal mask", Operands()),
+    (
+        Execute((b"/bin/ls",), (b"ls", b"-l"), (b"A=1",)),
+        "execute '/bin/ls' with arguments ['ls', '-l']",
+        Operands((b"/bin/ls", b"ls", b"-l", b"A=1"), flags=1, value=2),
+    ),
+    (
+        Execute((b"/bin/ls", b"/usr/bin/ls"), (b"ls",), ()),
+        "execute ['ls'], the first found of 2 places in PATH",
+        Operands((b"/bin/ls", b"/usr/bin/ls", b"ls"), flags=2, value=1),
+    ),
+]
+STEPS = [pytest.param(step, id=f"{step.kind}-{n}") for n, (step, _, _) in enumerate(SAMPLES)]
+
+HOSTILE = b"a\nb\xff"
+HOSTILE_STEPS = [
+    SetHostname(HOSTILE),
+    SetDomainname(HOSTILE),
+    NewRoot(HOSTILE),
+    OpenTree(HOSTILE, True),
+    Attach(HOSTILE),
+    ChangeDirectory(HOSTILE),
+    Execute((HOSTILE,), (HOSTILE,), (HOSTILE,)),
+    Execute((HOSTILE, HOSTILE), (HOSTILE,), (HOSTILE,)),
+]
+
+# where advice is certain
+HINTED: dict[type[Step], set[int]] = {
+    BirthInCgroup: {errno.EBUSY, errno.EOPNOTSUPP, errno.EACCES},
+    Clone: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS},
+    Unshare: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS},
+    NewRoot: {errno.ENOENT, errno.ENOTDIR},
+    OpenTree: {errno.ENOENT},
+    NewMount: {errno.EPERM},
+    Attach: {errno.EROFS, errno.ELOOP, errno.ENOTDIR, errno.EINVAL},
+    PivotRoot: {errno.EINVAL},
+}
+# a hint begins as a sentence does, or with the name of a parameter or system call
+HINT = re.compile(r"(?:[A-Z]|root= |source |clone3 )[^\n]*[^\s.]")
+
+
+def declared() -> FFI:
+    declarations = FFI()
+    declarations.cdef(PLAN_H.read_text())
+    return declarations
+
+
+def enumerators() -> dict[str, int]:
+    relements = declared().typeof("enum step_kind").relements
+    return {str(name): int(value) for name, value in relements.items()}
+
+
+def test_samples_hold_every_step() -> None:
+    assert {type(step) for step, _, _ in SAMPLES} == set(CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("step", "sentence"), [(step, said) for step, said, _ in SAMPLES], ids=[p.id for p in STEPS]
+)
+def test_describe_says_what_the_step_does(step: Step, sentence: str) -> None:
+    assert step.describe() == sentence
+
+
+@pytest.mark.parametrize(
+    ("step", "operands"), [(step, given) for step, _, given in SAMPLES], ids=[p.id for p in STEPS]
+)
+def test_operands_are_what_the_shim_reads(step: Step, operands: Operands) -> None:
+    assert step.operands() == operands
+
+
+@pytest.mark.parametrize("step", [*STEPS, *(pytest.param(s, id=s.kind) for s in HOSTILE_STEPS)])
+def test_describe_is_one_printable_fragment_of_a_sentence(step: Step) -> None:
+    said = step.describe()
+    assert re.fullmatch(r"[a-z][^\n]*[^\s.]", said)
+    assert said.isprintable()
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_step_is_documented_with_its_man_page(cls: type[Step]) -> None:
+    assert re.fullmatch(r"[A-Z].*\.", cls.__doc__ or "")
+
+
+def test_every_kind_of_plan_h_has_exactly_one_step_class() -> None:
+    kinds = sorted(f"STEP_{cls.kind.upper()}" for cls in CLASSES)
+    assert kinds == sorted(enumerators().keys() - {"STEP_END"})
+
+
+def test_shim_was_built_from_this_plan_h() -> None:
+    built = {name: getattr(lib, name) for name in dir(lib) if name.startswith("STEP_")}
+    assert built == enumerators()
+
+
+def test_kinds_are_numbered_from_one_and_end_counts_them() -> None:
+    numbers = sorted(enumerators().values())
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert enumerators()["STEP_END"] == len(numbers)
+
+
+@pytest.mark.parametrize("name", ["struct step", "struct report"])
+def test_compiled_structs_are_those_of_plan_h(name: str) -> None:
+    def layout(types: FFI) -> list[tuple[str, int, int]]:
+        fields = types.typeof(name).fields
+        return [(key, field.offset, types.sizeof(field.type)) for key, field in fields]
+
+    assert layout(ffi) == layout(declared())
+    assert ffi.sizeof(name) == declared().sizeof(name)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_hints_are_given_for_certain_errnos_only(step: Step) -> None:
+    given = {number for number in errno.errorcode if step.hint(number) is not None}
+    expected = HINTED.get(type(step), set())
+    if step == Clone(Namespace(0)):
+        expected = expected - {errno.EPERM}  # without namespaces it is about something else
+    if isinstance(step, NewMount) and step.fstype != b"proc":
+        expected = set()
+    assert given == expected
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_hints_are_sentences(step: Step) -> None:
+    hints = [hint for number in errno.errorcode if (hint := step.hint(number)) is not None]
+    assert [hint for hint in hints if not HINT.fullmatch(hint)] == []
+
+
+def test_steps_are_values() -> None:
+    samples = [step for step, _, _ in SAMPLES]
+    assert [step for step in samples if copy.copy(step) != step] == []
+    assert len(set(samples)) == len(samples)
+    named: set[Step] = {SetHostname(b"a"), SetHostname(b"a"), SetDomainname(b"a")}
+    assert len(named) == 2
+
+
+def test_step_cannot_be_changed() -> None:
+    step = SetUid(1)
+    with pytest.raises(AttributeError, match="cannot assign to field 'uid'"):
+        step.uid = 0  # type: ignore[misc]
