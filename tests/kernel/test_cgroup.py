@@ -125,7 +125,7 @@ def thaw(file: Path) -> None:
 class TestLimits:
     def test_memory_is_held_and_the_kill_is_counted(self) -> None:
         box = limited(memory_max="50M", memory_swap_max=0)
-        completed = run(box, [sys.executable, "-c", EAT, "200"], stdout=-1)
+        completed = run(box, [sys.executable, "-P", "-c", EAT, "200"], stdout=-1)
         assert completed.returncode == -signal.SIGKILL
         assert completed.stdout == b""
         assert completed.usage is not None
@@ -134,7 +134,9 @@ class TestLimits:
         assert 45 << 20 <= completed.usage.memory_peak <= 50 << 20
 
     def test_memory_within_the_limit_is_fine(self) -> None:
-        completed = run(limited(memory_max="100M"), [sys.executable, "-c", EAT, "50"], stdout=-1)
+        completed = run(
+            limited(memory_max="100M"), [sys.executable, "-P", "-c", EAT, "50"], stdout=-1
+        )
         assert (completed.returncode, completed.stdout) == (0, b"held\n")
         assert completed.usage is not None
         assert completed.usage.oom_kills == 0
@@ -155,7 +157,7 @@ class TestLimits:
 
     def test_cpu_max_throttles(self) -> None:
         spin = "import time\nt = time.monotonic()\nwhile time.monotonic() - t < 1: pass"
-        usage = run(limited(cpu_max=0.2), [sys.executable, "-c", spin]).usage
+        usage = run(limited(cpu_max=0.2), [sys.executable, "-P", "-c", spin]).usage
         assert usage is not None
         assert usage.cpu_seconds is not None
         # what the kernel gave, not how fast we were: well below the whole core
@@ -335,7 +337,7 @@ def test_default_parent_is_made_by_processes_at_once() -> None:
         "run(box, ['true'], check=True)"
     )
     for _ in range(5):
-        many = [subprocess.Popen([sys.executable, "-c", script], stderr=-1) for _ in range(4)]
+        many = [subprocess.Popen([sys.executable, "-P", "-c", script], stderr=-1) for _ in range(4)]
         assert [process.communicate()[1] for process in many] == [b""] * 4
 
 

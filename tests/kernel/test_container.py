@@ -135,7 +135,7 @@ class TestBind:
             f"inner = Container(mounts=(Bind({str(tmp_path / 'outer')!r}, '/mnt', True), Proc()))\n"
             "sys.exit(run(inner, ['touch', '/mnt/inner/file']).returncode)"
         )
-        completed = run(outer, [sys.executable, "-c", script], capture_output=True, text=True)
+        completed = run(outer, [sys.executable, "-P", "-c", script], capture_output=True, text=True)
         assert completed.returncode == 1
         assert "Read-only file system" in completed.stderr
 

@@ -21,7 +21,7 @@ def blocks(language: str) -> list[str]:
 
 def python(*args: str) -> str:
     return subprocess.run(
-        [sys.executable, *args], check=True, stdout=-1, text=True, timeout=60
+        [sys.executable, "-P", *args], check=True, stdout=-1, text=True, timeout=60
     ).stdout
 
 

@@ -144,7 +144,7 @@ class TestDumpable:
             "    assert Process(['true'], user=65534, group=65534, extra_groups=[]).wait() == 0\n"
             "    assert libc.prctl(3, 0, 0, 0, 0) == flag, flag\n"
         )
-        subprocess.run([sys.executable, "-c", script], check=True)
+        subprocess.run([sys.executable, "-P", "-c", script], check=True)
 
 
 class TestDescriptors:
@@ -181,7 +181,7 @@ class TestDescriptors:
             "    if process:\n"
             "        process.wait()\n"
         )
-        done = subprocess.run([sys.executable, "-c", script], stdout=-1, check=True)
+        done = subprocess.run([sys.executable, "-P", "-c", script], stdout=-1, check=True)
         assert set(done.stdout.split()) == {b"refused", b"ran"}
 
 
@@ -261,7 +261,10 @@ def test_process_that_is_dropped_at_exit_is_silent() -> None:
         "from pyns import Process\nprocess = Process(['sleep', '0.1'])\nprocess.cycle = process\n"
     )
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-W", "ignore", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stderr == ""
 

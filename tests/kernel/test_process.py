@@ -57,7 +57,7 @@ class TestPopen:
             "out = os.dup(1); os.dup2(r, 1); os.dup2(out, 0); os.close(r); os.close(out)\n"
             "sys.exit(Process(['cat'], stdin=1, stdout=0).wait())"
         )
-        done = subprocess.run([sys.executable, "-c", script], stdout=-1, check=True)
+        done = subprocess.run([sys.executable, "-P", "-c", script], stdout=-1, check=True)
         assert done.stdout == b"through the pipe"
 
     def test_starts_with_its_own_streams_closed(self) -> None:
@@ -68,7 +68,7 @@ class TestPopen:
             "done = run(Container(namespaces=Namespace(0)), ['echo', 'x'], stdout=-1)\n"
             "os.write(out, done.stdout)"
         )
-        done = subprocess.run([sys.executable, "-c", script], stdout=-1, check=True)
+        done = subprocess.run([sys.executable, "-P", "-c", script], stdout=-1, check=True)
         assert done.stdout == b"x\n"
 
     def test_status_and_signal(self) -> None:
