@@ -116,7 +116,13 @@ def cgroups() -> set[str]:
         for parent in {default, hierarchy.directory(hierarchy.path) or default}:
             if parent != hierarchy.mount_point:
                 found.update(path for path, _, _ in os.walk(parent) if path != parent)
-    return found
+    return {path for path in found if not is_of_another(path)}
+
+
+def is_of_another(group: str) -> bool:
+    """Whether the group's name says that it belongs to a living process that is not this one."""
+    owner = os.path.basename(group).partition("-")[0]
+    return owner.isdigit() and int(owner) != os.getpid() and os.path.isdir(f"/proc/{owner}")
 
 
 def threads() -> set[int]:

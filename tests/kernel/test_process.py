@@ -227,7 +227,7 @@ class TestErrors:
     def test_pipes_are_closed(self) -> None:
         # the leak guard sees to it
         with pytest.raises(FileNotFoundError):
-            Process(["does-not-exist"], stdin=-1, stdout=-1, stderr=-1)
+            Process(["/does/not/exist"], stdin=-1, stdout=-1, stderr=-1)
 
 
 class TestPidfd:

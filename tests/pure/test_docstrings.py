@@ -188,6 +188,7 @@ EXAMPLES = {
 }
 # those that make cgroups, or need controllers to plan for
 NEEDS_CGROUPS = {
+    "pyns.cgroups.cgroup.Cgroup.discard",
     "pyns.container.Container",
     "pyns.cgroups.cgroup.Cgroup.apply",
     "pyns.cgroups.cgroup.Cgroup.create",
