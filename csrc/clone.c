@@ -176,16 +176,15 @@ static void clone_and_wait(struct clone_args *args, struct child *child)
 	}
 }
 
-uint64_t block_signals(void)
+uint64_t get_signal_mask(void)
 {
-	const uint64_t all = ~(uint64_t)0;
-	uint64_t old;
+	uint64_t mask = 0;
 
-	sys_rt_sigprocmask(SIG_SETMASK, &all, &old);
-	return old;
+	sys_rt_sigprocmask(SIG_SETMASK, NULL, &mask);
+	return mask;
 }
 
-void restore_signals(uint64_t mask)
+void set_signal_mask(uint64_t mask)
 {
 	sys_rt_sigprocmask(SIG_SETMASK, &mask, NULL);
 }

@@ -63,8 +63,8 @@ struct report {
  * Every signal is to be blocked around spawn, and for as long as the caller must not be
  * interrupted: a handler must not run in the child, on the shared memory.
  */
-uint64_t block_signals(void); /* returns the mask that was */
-void restore_signals(uint64_t mask);
+uint64_t get_signal_mask(void);
+void set_signal_mask(uint64_t mask);
 
 /*
  * Clones a child that runs the steps; returns when it has executed its program or failed.

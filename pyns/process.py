@@ -245,23 +245,26 @@ class Process(subprocess.Popen[Any]):
         # a forked child inherits this object, but neither the process nor its group
         if self.returncode is None or self._settled or self._owner != os.getpid():
             return
-        if not self._settle_lock.acquire(blocking):
-            return  # another thread, or the code that this signal handler interrupts, is at it
-        try:
-            group = self._private_cgroup
-            if group is None:
-                self.usage = _usage_of_process(self._wall, self._rusage)
-            else:
-                with signals_blocked():
-                    group.kill()
+        with signals_blocked():
+            if not self._settle_lock.acquire(blocking):
+                return  # another thread, or the code that this signal handler interrupts, is at it
+            try:
+                group = self._private_cgroup
+                if group is None:
+                    self.usage = _usage_of_process(self._wall, self._rusage)
+                else:
+                    group.end_processes()
                     self.usage = self.usage or _usage_of_group(self._wall, group.stats())
                     group.discard()
-            self._private_cgroup, self._settled = None, True
-        finally:
-            self._settle_lock.release()
+                self._private_cgroup, self._settled = None, True
+            finally:
+                self._settle_lock.release()
 
     def send_signal(self, sig: int) -> None:
         """Send a signal through the pidfd, which can't mean another process of the same pid."""
+        if self._pidfd < 0:
+            super().send_signal(sig)
+            return
         self.poll()
         if self.returncode is None:
             with suppress(ProcessLookupError):

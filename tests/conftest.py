@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pyns import CgroupError, Limits, Namespace
-from pyns.cgroups import Cgroup, hierarchies
+from pyns.cgroups import Cgroup, current, hierarchies
 
 
 def in_words(error: int) -> str:
@@ -111,9 +111,9 @@ def mounts() -> set[str]:
 def cgroups() -> set[str]:
     """Return the groups below the default parent and below the caller's own."""
     found: set[str] = set()
-    for hierarchy in hierarchies():
+    for hierarchy, own in current().items():
         default = f"{hierarchy.mount_point}/pyns"
-        for parent in {default, hierarchy.directory(hierarchy.path) or default}:
+        for parent in {default, hierarchy.directory(own) or default}:
             if parent != hierarchy.mount_point:
                 found.update(path for path, _, _ in os.walk(parent) if path != parent)
     return {path for path in found if not is_of_another(path)}

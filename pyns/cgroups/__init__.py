@@ -1,8 +1,9 @@
-"""cgroups: which are there, making them, limiting, counting, killing and removing them."""
+"""cgroups: which are there, making them, limiting, counting, freezing, killing, removing them."""
 
 from pyns.cgroups.cgroup import Cgroup
-from pyns.cgroups.hierarchy import Hierarchy, hierarchies
+from pyns.cgroups.hierarchy import Hierarchy, current, hierarchies
 from pyns.cgroups.limits import Limits
 from pyns.cgroups.stats import Stats
+from pyns.cgroups.sweeping import sweep
 
-__all__ = ["Cgroup", "Hierarchy", "Limits", "Stats", "hierarchies"]
+__all__ = ["Cgroup", "Hierarchy", "Limits", "Stats", "current", "hierarchies", "sweep"]

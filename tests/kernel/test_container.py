@@ -81,8 +81,10 @@ def test_loopback_stays_down_when_asked(shell: Shell) -> None:
 
 def test_new_root_hides_the_host(box: Box, shell: Shell, new_root: Path) -> None:
     (new_root / "hello").write_text("from the root")
-    script = "cat /hello; echo; test ! -e /etc/passwd; cut -d' ' -f5 /proc/self/mountinfo; pwd"
-    assert shell(box(), script).split() == ["from", "the", "root", "/", "/usr", "/proc", "/"]
+    assert shell(box(), "cat /hello; test ! -e /etc/passwd") == "from the root"
+    mounted = shell(box(), "cut -d' ' -f5 /proc/self/mountinfo").split()
+    # the host may have mounts of its own below /usr
+    assert {path for path in mounted if not path.startswith("/usr/")} == {"/", "/usr", "/proc"}
 
 
 def test_old_root_cannot_be_reached(box: Box, shell: Shell) -> None:

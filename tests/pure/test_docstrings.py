@@ -188,13 +188,12 @@ EXAMPLES = {
 }
 # those that make cgroups, or need controllers to plan for
 NEEDS_CGROUPS = {
-    "pyns.cgroups.cgroup.Cgroup.discard",
-    "pyns.container.Container",
-    "pyns.cgroups.cgroup.Cgroup.apply",
-    "pyns.cgroups.cgroup.Cgroup.create",
-    "pyns.cgroups.cgroup.Cgroup.kill",
-    "pyns.cgroups.cgroup.Cgroup.remove",
-    "pyns.cgroups.cgroup.Cgroup.stats",
+    name
+    for name, test in EXAMPLES.items()
+    if any(
+        "Cgroup.create(" in example.source or "limits=" in example.source
+        for example in test.examples
+    )
 }
 
 

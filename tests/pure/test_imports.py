@@ -24,14 +24,16 @@ LAYERS = (
     {"pyns.container"},
     {"pyns.command", "pyns.rootfs"},
     {"pyns.mounts", "pyns.cgroups"},
-    {"pyns.steps", "pyns.cgroups.cgroup"},
+    {"pyns.steps", "pyns.cgroups.cgroup", "pyns.cgroups.sweeping"},
     {
         "pyns.namespaces",
         "pyns.cgroups.killing",
-        "pyns.cgroups.placing",
+        "pyns.cgroups.mounting",
+        "pyns.cgroups.owning",
         "pyns.cgroups.v1",
         "pyns.cgroups.v2",
     },
+    {"pyns.cgroups.freezing", "pyns.cgroups.placing"},
     {
         "pyns.cgroups.files",
         "pyns.cgroups.hierarchy",
@@ -45,6 +47,7 @@ LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer
 # those that point upwards, neither of which happens when the module is imported
 UPWARDS = {
     ("pyns.container", "pyns.plan"),  # a description that can show its plan
+    ("pyns.cgroups.hierarchy", "pyns.cgroups.mounting"),  # a hierarchy that can mount itself
     ("pyns.errors", "pyns.steps"),  # for the type of SpawnError.step
 }
 

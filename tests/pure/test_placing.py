@@ -14,30 +14,49 @@ from pyns.cgroups import Hierarchy, placing
 
 
 def v1(*controllers: str) -> Hierarchy:
-    return Hierarchy(1, controllers, f"/v1/{','.join(controllers)}", "/", "/")
+    return Hierarchy(1, controllers, f"/v1/{','.join(controllers)}", "/")
 
 
 def v2(*controllers: str) -> Hierarchy:
-    return Hierarchy(2, controllers, "/v2", "/", "/")
+    return Hierarchy(2, controllers, "/v2", "/")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/", "/a", "a\0b", "a\n"], ids=repr)
-def test_name_that_is_no_path_component_is_refused(name: str) -> None:
-    said = f"name={name!r}: one path component is needed"
-    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
-        placing.checked_name(name)
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "the component ''"),
+        (".", "the component '.'"),
+        ("..", "the component '..'"),
+        ("../x", "the component '..'"),
+        ("a/../b", "the component '..'"),
+        ("a//b", "the component ''"),
+        ("a/", "the component ''"),
+        ("/", "is absolute"),
+        ("/a", "is absolute"),
+        ("a\0b", "a newline or a NUL"),
+        ("a\n", "a newline or a NUL"),
+        ("docker/a\nb", "a newline or a NUL"),
+        ("x" * 300, "more than 255 bytes"),
+        ("ä" * 128, "more than 255 bytes"),
+    ],
+    ids=lambda value: repr(value[:9]),
+)
+def test_name_that_no_group_can_have_is_refused(name: str, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        placing.split_name(name)
 
 
-@pytest.mark.parametrize("name", ["a", "...", "a b", ".hidden", "user@1000.service", "-"])
-def test_name_that_is_a_path_component_is_kept(name: str) -> None:
-    assert placing.checked_name(name) == name
+@pytest.mark.parametrize("name", ["a", "...", "a b", ".hidden", "user@1000.service", "-", "a/b/c"])
+def test_name_is_split_into_its_components(name: str) -> None:
+    assert placing.split_name(name) == tuple(name.split("/"))
 
 
 def test_private_names_differ_and_say_whose_they_are() -> None:
     first, second = placing.private_name(), placing.private_name()
     assert first != second
     start = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
-    assert first.rpartition("-")[0] == f"{os.getpid()}-{start}"
+    namespace = os.stat("/proc/self/ns/pid").st_ino
+    assert first.rpartition("-")[0] == f"{os.getpid()}-{start}-{namespace}"
 
 
 HYBRID = (v1("cpu", "cpuacct"), v1("cpuset"), v1("memory"), v1("freezer"), v2())
@@ -82,16 +101,21 @@ def test_group_goes_where_limits_statistics_and_killing_need_it(
     offered: tuple[Hierarchy, ...], needed: set[str], expected: list[tuple[str, bool]]
 ) -> None:
     parents = {hierarchy: f"{hierarchy.mount_point}/parent" for hierarchy in offered}
-    places = placing.places(needed, parents)
+    places = placing.places(needed, (), parents)
     assert [(p.hierarchy.mount_point, p.needed) for p in places] == expected
     assert [p.parent for p in places] == [f"{mount_point}/parent" for mount_point, _ in expected]
-    assert not any(p.is_default for p in places)
+
+
+def test_groups_above_are_below_the_parent() -> None:
+    hierarchy = v2("memory")
+    [place] = placing.places(set(), ("docker", "x"), {hierarchy: "/v2/parent"})
+    assert (place.base, place.parent) == ("/v2/parent", "/v2/parent/docker/x")
 
 
 def test_missing_controller_is_named_with_those_that_there_are() -> None:
     parents = {v1("memory"): "/v1/memory/a", v1("cpu", "cpuacct"): "/v1/cpu,cpuacct/a"}
     with pytest.raises(CgroupError) as raised:
-        placing.places({"memory", "cpuset"}, parents)
+        placing.places({"memory", "cpuset"}, (), parents)
     error = raised.value
     assert (error.errno, error.controller) == (errno.EOPNOTSUPP, "cpuset")
     assert str(error).startswith("use the cgroup controller cpuset: Operation not supported (")
@@ -106,7 +130,7 @@ def test_a_parent_without_controllers_is_said_to_have_none() -> None:
 @pytest.mark.timeout(2)
 def test_making_a_group_ends_where_no_cgroup_is_mounted(tmp_path: Path) -> None:
     # as below a v2 hierarchy that something was mounted over since
-    hierarchy = Hierarchy(2, (), str(tmp_path), "/", "/")
-    place = placing.Place(hierarchy, f"{tmp_path}/pyns", needed=False, is_default=True)
+    hierarchy = Hierarchy(2, ("memory",), str(tmp_path), "/")
+    place = placing.Place(hierarchy, str(tmp_path), ("pyns",), needed=False)
     with pytest.raises(CgroupError, match="ENOENT"):
         placing.make(place, "group", set())
