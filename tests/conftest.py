@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,13 @@ def refusal_of_unshare(namespaces: Namespace) -> str | None:
     thread.start()
     thread.join()
     return refusals[0]
+
+
+def pytest_configure() -> None:
+    # v2 lets nobody have limited groups below one with processes, such as that of a login
+    if os.geteuid() != 0:
+        with suppress(CgroupError):
+            Cgroup.own(leaf="tests", everyone=True).close()
 
 
 @pytest.fixture(scope="session")

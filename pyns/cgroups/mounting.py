@@ -14,6 +14,25 @@ _FLAGS = 0x2 | 0x4 | 0x8  # MS_NOSUID, MS_NODEV, MS_NOEXEC
 
 def mount(path: str, controllers: tuple[str, ...], name: str, version: int) -> None:
     """Mount a hierarchy on a directory; see `Hierarchy.mount`."""
+    _check(controllers, name, version)
+    if version == 2:
+        options = _v2_options()
+    else:
+        options = [*(controllers or ["none"]), *([f"name={name}"] if name else [])]
+    fstype = b"cgroup2" if version == 2 else b"cgroup"
+    data = ",".join(options).encode()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"cgroup", os.fsencode(path), fstype, ctypes.c_ulong(_FLAGS), data) != 0:
+        error = ctypes.get_errno()
+        raise CgroupError(
+            error,
+            f"mount the cgroup hierarchy {'v2' if version == 2 else ','.join(options)} on {path}",
+            file=path,
+            hint=_mount_hint(error, controllers),
+        )
+
+
+def _check(controllers: tuple[str, ...], name: str, version: int) -> None:
     if version not in (1, 2):
         raise ValueError(f"version={version!r}: there are 1 and 2")
     if version == 2 and (controllers or name):
@@ -22,31 +41,20 @@ def mount(path: str, controllers: tuple[str, ...], name: str, version: int) -> N
         raise ValueError("a v1 hierarchy without controllers needs a name")
     for word in (*controllers, name):
         if not all(c.isalnum() or c in "_.-" for c in word) or word == "none":
-            raise ValueError(
-                f"{word!r} is no name of a controller or hierarchy: letters, digits, _.-"
-            )
-    options = [
-        *(controllers or (["none"] if version == 1 else [])),
-        *([f"name={name}"] if name else []),
-    ]
-    fstype = "cgroup2" if version == 2 else "cgroup"
-    libc = ctypes.CDLL(None, use_errno=True)
-    result = libc.mount(
-        b"cgroup",
-        os.fsencode(path),
-        fstype.encode(),
-        ctypes.c_ulong(_FLAGS),
-        ",".join(options).encode(),
-    )
-    if result != 0:
-        error = ctypes.get_errno()
-        what = ",".join(options) or "v2"
-        raise CgroupError(
-            error,
-            f"mount the cgroup hierarchy {what} on {path}",
-            file=path,
-            hint=_mount_hint(error, controllers),
-        )
+            raise ValueError(f"{word!r} is no name of a controller: letters, digits and _.-")
+
+
+def _v2_options() -> list[str]:
+    """Return the options (nsdelegate, ...) that v2 has where it is mounted.
+
+    They belong to the hierarchy, not to the mount: one without them takes them away from all.
+    """
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            fstype, _, options = line.rstrip("\n").partition(" - ")[2].split(" ", 2)
+            if fstype == "cgroup2":
+                return [word for word in options.split(",") if word not in ("rw", "ro")]
+    return []
 
 
 def _mount_hint(error: int, controllers: tuple[str, ...]) -> str | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from pyns.cgroups.files import Directory
 from pyns.cgroups.hierarchy import Hierarchy, current
-from pyns.cgroups.placing import NOT_ALLOWED, split_name
+from pyns.cgroups.placing import NOT_ALLOWED, delegation_hint, is_leaf, mark_leaf, split_name
 from pyns.errors import CgroupError
 
 
@@ -27,11 +28,11 @@ def refuse_if_inside(paths: Mapping[Hierarchy, str]) -> None:
 def move_into_leaf(path: str, leaf: str, everyone: bool) -> str:
     """Move the caller from a v2 group into a child of it; return the group that it has left.
 
-    A caller that has moved before is in a leaf of that name: then its parent is the group.
+    The child is marked: whoever is in it, also after an exec, has the group above for its own.
     """
     if len(split_name(leaf)) != 1:
         raise ValueError(f"leaf={leaf!r} is a path: give one component")
-    if os.path.basename(path) == leaf:
+    if is_leaf(path):
         return os.path.dirname(path)
     with Directory(path) as group:
         others = [pid for pid in group.pids() if pid != os.getpid()]
@@ -43,24 +44,27 @@ def move_into_leaf(path: str, leaf: str, everyone: bool) -> str:
                 hint=f"There are other processes in it: {_name(others)}; everyone=True moves them "
                 "along",
             )
-        try:
-            os.mkdir(leaf, 0o755, dir_fd=group.fd)
-        except FileExistsError:
-            pass
-        except OSError as error:
-            raise CgroupError(
-                error.errno or 0,
-                f"make the cgroup {path}/{leaf}",
-                file=f"{path}/{leaf}",
-                hint=delegation_hint(path) if error.errno in NOT_ALLOWED else None,
-            ) from None
+        _make_leaf(path, leaf)
         with Directory(f"{path}/{leaf}") as child:
-            while pids := group.pids():  # some may fork meanwhile
-                for pid in pids if everyone else [os.getpid()]:
+            _move(os.getpid(), child)
+            while everyone and (pids := group.pids()):  # some may fork meanwhile
+                for pid in pids:
                     _move(pid, child)
-                if not everyone:
-                    break
     return path
+
+
+def _make_leaf(path: str, leaf: str) -> None:
+    try:
+        with suppress(FileExistsError):
+            os.mkdir(f"{path}/{leaf}", 0o755)
+        mark_leaf(f"{path}/{leaf}")
+    except OSError as error:
+        raise CgroupError(
+            error.errno or 0,
+            f"make the cgroup {path}/{leaf}",
+            file=f"{path}/{leaf}",
+            hint=delegation_hint(path) if error.errno in NOT_ALLOWED else None,
+        ) from None
 
 
 def _move(pid: int, child: Directory) -> None:
@@ -98,20 +102,3 @@ def entry_hint(error: int | None, directory: Directory) -> str | None:
         errno.ENOSPC: "The group has no CPUs or no memory nodes (cpuset.cpus, cpuset.mems)",
         errno.ESRCH: "There is no such process",
     }.get(error or 0)
-
-
-def delegation_hint(path: str) -> str:
-    """Return how the caller comes to a group that it may write, on this host."""
-    try:
-        owner = f"It belongs to uid {os.stat(path).st_uid}, the caller is {os.geteuid()}. "
-    except OSError:
-        owner = ""
-    if os.path.isdir("/run/systemd/system"):
-        return (
-            f"{owner}Start the program in a delegated group: systemd-run --user --scope "
-            "-p Delegate=yes -- COMMAND"
-        )
-    return (
-        f"{owner}Root can delegate one: make a cgroup and chown it with its cgroup.procs, "
-        "cgroup.subtree_control and cgroup.threads (cgroups(7))"
-    )

@@ -18,6 +18,7 @@ from pyns.errors import CgroupError
 # what statistics come from: a group has these where it may, limits or not
 _COUNTING = {"cpu", "cpuacct", "memory", "pids"}
 DEFAULT_PARENT = "pyns"
+_READ_ONLY = "The cgroup filesystem is mounted read-only, as in most containers"
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -75,8 +76,26 @@ def default_bases() -> dict[Hierarchy, tuple[str, tuple[str, ...]]]:
         own = own or current()
         directory = hierarchy.directory(own[hierarchy])
         if directory is not None:
-            found[hierarchy] = (directory, ())
+            is_in_leaf = hierarchy.version == 2 and is_leaf(directory)
+            found[hierarchy] = (os.path.dirname(directory) if is_in_leaf else directory, ())
     return found
+
+
+_LEAF = "user.pyns.leaf"
+
+
+def mark_leaf(path: str) -> None:
+    """Mark a v2 group as one that only keeps processes out of the group above (xattr(7))."""
+    os.setxattr(path, _LEAF, b"")
+
+
+def is_leaf(path: str) -> bool:
+    """Whether a v2 group is marked so."""
+    try:
+        os.getxattr(path, _LEAF)
+    except OSError:
+        return False
+    return True
 
 
 def check_offered(needed: set[str], offered: Sequence[Hierarchy], where: str) -> None:
@@ -171,24 +190,41 @@ def _mkdir(path: str, *, exist_ok: bool = False) -> bool:
         if exist_ok and error.errno == errno.EEXIST:
             return False
         raise CgroupError(
-            error.errno or 0, f"make the cgroup {path}", file=path, hint=_mkdir_hint(error.errno)
+            error.errno or 0,
+            f"make the cgroup {path}",
+            file=path,
+            hint=_mkdir_hint(error.errno, path),
         ) from None
     return True
 
 
-def _mkdir_hint(error: int | None) -> str | None:
+def _mkdir_hint(error: int | None, path: str) -> str | None:
     if error in (errno.EACCES, errno.EPERM):
-        return (
-            "The caller has no cgroup that it may write: run as root, or in a delegated "
-            "one (systemd-run --user --scope -p Delegate=yes ...)"
-        )
+        return delegation_hint(os.path.dirname(path))
     return {
-        errno.EROFS: "The cgroup filesystem is mounted read-only, as in most containers",
+        errno.EROFS: _READ_ONLY,
         errno.EEXIST: "Another group of that name is there",
         errno.EAGAIN: "cgroup.max.descendants or cgroup.max.depth of a group above is reached",
         errno.ENOSPC: "The kernel has no number left for another memory cgroup; removed ones keep "
         "theirs as long as memory is charged to them",
     }.get(error or 0)
+
+
+def delegation_hint(path: str) -> str:
+    """Return how the caller comes to a group that it may write, on this host."""
+    try:
+        owner = f"It belongs to uid {os.stat(path).st_uid}, the caller is {os.geteuid()}. "
+    except OSError:
+        owner = ""
+    if os.path.isdir("/run/systemd/system"):
+        return (
+            f"{owner}Start the program in a delegated group: systemd-run --user --scope "
+            "-p Delegate=yes -- COMMAND"
+        )
+    return (
+        f"{owner}Root can delegate one: make a cgroup and chown it with its cgroup.procs, "
+        "cgroup.subtree_control and cgroup.threads (cgroups(7))"
+    )
 
 
 def _hand_down(hierarchy: Hierarchy, path: str, needed: set[str]) -> None:
@@ -224,9 +260,9 @@ def _hand_down_hint(error: int | None, controller: str, directory: Directory) ->
     if error == errno.EOPNOTSUPP:
         kind = (directory.read_if_there("cgroup.type") or "").strip()
         return f"The group is {kind}: only a domain hands {controller} down"
-    if error in NOT_ALLOWED:
-        return "The group is not delegated to the caller (cgroups(7))"
-    return None
+    if error == errno.EROFS:
+        return _READ_ONLY
+    return delegation_hint(directory.path) if error in NOT_ALLOWED else None
 
 
 def _inherit_cpus(hierarchy: Hierarchy, parent: str, directory: Directory) -> None:

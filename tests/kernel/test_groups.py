@@ -195,8 +195,8 @@ class TestWaitEmpty:
 class TestRemove:
     def test_not_recursive_refuses_groups_below_and_kills_nothing(self, group: Cgroup) -> None:
         with (
-            Cgroup.create("below", parent=group),
-            clone_into(inside(group), ["sleep", "60"]) as process,
+            Cgroup.create("below", parent=group) as below,
+            clone_into(inside(below), ["sleep", "60"]) as process,
         ):
             with pytest.raises(CgroupError, match="groups below: below") as caught:
                 group.remove(recursive=False)

@@ -62,7 +62,7 @@ class TestMount:
         try:
             assert hierarchy.version == 2
             assert hierarchy.controllers == there[0].controllers
-            # mounted twice, it is one hierarchy all the same
+            # mounted twice, it is one hierarchy all the same; the guard sees that its options stay
             assert len([h for h in hierarchies() if h.version == 2]) == 1
         finally:
             hierarchy.unmount()
