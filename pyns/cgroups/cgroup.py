@@ -427,6 +427,9 @@ class Cgroup:
             >>> group = Cgroup.create()
             >>> group.remove()
         """
+        if all(list(map(killing.remove_if_unused, self._directories.values()))):
+            self.discard()  # there was nothing to kill
+            return
         if not recursive:
             for directory in self._directories.values():
                 killing.refuse_children(directory)

@@ -138,8 +138,19 @@ def _still_busy(directory: Directory) -> CgroupError:
     )
 
 
+def remove_if_unused(directory: Directory) -> bool:
+    """Remove a group unless there are processes in it or groups below; tell whether it is gone."""
+    try:
+        os.rmdir(directory.path)
+    except OSError as error:
+        return error.errno in NOT_THERE
+    return True
+
+
 def remove(directory: Directory) -> None:
     """Remove a group that has no processes, children first; harmless when it is gone."""
+    if remove_if_unused(directory):
+        return
     with gone_is_fine():
         for child in directory.children():
             remove(child)

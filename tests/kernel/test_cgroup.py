@@ -73,6 +73,7 @@ class TestEntry:
         lines = [line for line in completed.stdout.splitlines() if line.endswith(f"/{name}")]
         assert len(lines) == len(group.paths)
 
+    @pytest.mark.usefixtures("namespaces")
     def test_in_a_cgroup_namespace_is_its_root(self, group: Cgroup) -> None:
         box = Container(namespaces=Namespace.CGROUP, cgroup=group)
         completed = run(box, ["cat", "/proc/self/cgroup"], stdout=-1, text=True)
