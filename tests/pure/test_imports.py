@@ -28,6 +28,7 @@ LAYERS = (
     {
         "pyns.namespaces",
         "pyns.cgroups.killing",
+        "pyns.cgroups.bpf",
         "pyns.cgroups.placing",
         "pyns.cgroups.v1",
         "pyns.cgroups.v2",
@@ -38,6 +39,7 @@ LAYERS = (
         "pyns.cgroups.limits",
         "pyns.cgroups.stats",
     },
+    {"pyns.cgroups.devices"},
     {"pyns.errors", "pyns.kernel", "pyns.sizes", "pyns._shim", "pyns._shim_build"},
 )
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
