@@ -4,5 +4,6 @@ from pyns.cgroups.cgroup import Cgroup
 from pyns.cgroups.hierarchy import Hierarchy, hierarchies
 from pyns.cgroups.limits import Limits
 from pyns.cgroups.stats import Stats
+from pyns.cgroups.values import IoMax
 
-__all__ = ["Cgroup", "Hierarchy", "Limits", "Stats", "hierarchies"]
+__all__ = ["Cgroup", "Hierarchy", "IoMax", "Limits", "Stats", "hierarchies"]

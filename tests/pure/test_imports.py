@@ -25,6 +25,7 @@ LAYERS = (
     {"pyns.command", "pyns.rootfs"},
     {"pyns.mounts", "pyns.cgroups"},
     {"pyns.steps", "pyns.cgroups.cgroup"},
+    {"pyns.cgroups.limiting"},
     {
         "pyns.namespaces",
         "pyns.cgroups.killing",
@@ -39,6 +40,7 @@ LAYERS = (
         "pyns.cgroups.limits",
         "pyns.cgroups.stats",
     },
+    {"pyns.cgroups.values"},
     {"pyns.cgroups.devices"},
     {"pyns.errors", "pyns.kernel", "pyns.sizes", "pyns._shim", "pyns._shim_build"},
 )
