@@ -9,7 +9,7 @@ from pyns import kernel as _kernel
 _kernel.check(_sys.platform, _os.uname().release if hasattr(_os, "uname") else "")
 
 from pyns import cgroups, namespaces  # noqa: E402
-from pyns.cgroups import Limits  # noqa: E402
+from pyns.cgroups import IoMax, Limits  # noqa: E402
 from pyns.container import Container  # noqa: E402
 from pyns.errors import CgroupError, SpawnError  # noqa: E402
 from pyns.mounts import Bind, Proc, Tmpfs  # noqa: E402
@@ -22,6 +22,7 @@ __all__ = [
     "CgroupError",
     "Completed",
     "Container",
+    "IoMax",
     "Limits",
     "Namespace",
     "Plan",

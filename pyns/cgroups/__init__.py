@@ -5,5 +5,6 @@ from pyns.cgroups.hierarchy import Hierarchy, current, hierarchies
 from pyns.cgroups.limits import Limits
 from pyns.cgroups.stats import Stats
 from pyns.cgroups.sweeping import sweep
+from pyns.cgroups.values import IoMax
 
-__all__ = ["Cgroup", "Hierarchy", "Limits", "Stats", "current", "hierarchies", "sweep"]
+__all__ = ["Cgroup", "Hierarchy", "IoMax", "Limits", "Stats", "current", "hierarchies", "sweep"]

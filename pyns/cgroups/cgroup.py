@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from pyns.cgroups import freezing, killing, owning, placing, v1, v2
+from pyns.cgroups import freezing, killing, limiting, owning, placing, v1, v2
 from pyns.cgroups.files import Directory
 from pyns.cgroups.hierarchy import Hierarchy, current
-from pyns.cgroups.limits import Limits, Write
+from pyns.cgroups.limits import Limits
 from pyns.cgroups.stats import Stats
 from pyns.errors import CgroupError
 
@@ -85,18 +85,26 @@ class Cgroup:
         """
         limits = limits or Limits()
         *above, name = [placing.private_name()] if name is None else placing.split_name(name)
-        needed = limits.controllers()
-        places = placing.places(needed, tuple(above), None if parent is None else parent._paths())
-        _writes([place.hierarchy for place in places], limits)  # ValueError before anything is made
+        paths = None if parent is None else parent._paths()
+        needed = limiting.needed_controllers(limits, None if paths is None else list(paths))
+        places = placing.places(needed, tuple(above), paths)
+        # ValueError before anything is made
+        writes = limiting.writes_to_fresh(limits, [place.hierarchy for place in places])
+        limited = {hierarchy for hierarchy, _ in writes}
         group, refusal = cls({}), None
         with ExitStack() as undo:
             for place in places:
                 try:
                     directory = placing.make(place, name, needed)
                 except CgroupError as error:
-                    # without this one there is less to count, and nothing missing
-                    if place.needed or error.errno not in placing.NOT_ALLOWED:
+                    if (
+                        place.needed
+                        or place.hierarchy in limited
+                        or error.errno not in placing.NOT_ALLOWED
+                        or (parent is not None and not owning.is_inside(place.base))
+                    ):
                         raise
+                    # there is less to count, and no limit is missed
                     refusal = copy.copy(error)  # its traceback would hold this frame
                     continue
                 undo.callback(placing.remove_above, directory.path)
@@ -104,7 +112,8 @@ class Cgroup:
                 group._directories[place.hierarchy] = directory
             if not group._directories:
                 raise refusal or CgroupError(errno.ENODEV, "make a cgroup: no hierarchy is there")
-            group.apply(limits)
+            for hierarchy, write in writes:
+                limiting.put(hierarchy, group._directories[hierarchy], write)
             undo.pop_all()
         return group
 
@@ -226,8 +235,11 @@ class Cgroup:
             >>> with Cgroup.create(limits=Limits(pids_max=10)) as group:
             ...     group.apply(Limits(pids_max=20))
         """
-        for hierarchy, write in _writes(list(self._directories), limits):
-            self._directories[hierarchy].write(write.file, write.value, write.controller)
+        offered = list(self._directories)
+        needed = limiting.needed_controllers(limits, offered)
+        placing.check_offered(needed, offered, "The cgroup")
+        for hierarchy, write in limiting.writes_to_living(limits, self._directories):
+            limiting.put(hierarchy, self._directories[hierarchy], write)
 
     def stats(self) -> Stats:
         """Return what its processes have used since it was made.
@@ -508,22 +520,14 @@ def _freezing_above(hierarchy: Hierarchy, directory: Directory) -> bool:
 
 def planned_entry(limits: Limits | None, parent: Cgroup | None) -> Entry:
     """Return how a child would enter a group that `Cgroup.create` would make; makes nothing."""
-    needed = (limits or Limits()).controllers()
+    paths = None if parent is None else parent._paths()
+    offered = None if paths is None else list(paths)
+    needed = limiting.needed_controllers(limits or Limits(), offered)
     birth, tasks = None, []
-    for place in placing.places(needed, (), None if parent is None else parent._paths()):
+    for place in placing.places(needed, (), paths):
         path = f"{place.parent}/<new>"
         if place.hierarchy.version == 2:
             birth = (path, -1)
         else:
             tasks.append((path, -1))
     return Entry(birth, tuple(tasks))
-
-
-def _writes(offered: list[Hierarchy], limits: Limits) -> list[tuple[Hierarchy, Write]]:
-    """Return each write with its hierarchy: a controller is in at most one."""
-    placing.check_offered(limits.controllers(), offered, "The cgroup")
-    return [
-        (hierarchy, write)
-        for hierarchy in offered
-        for write in _VERSIONS[hierarchy.version].writes(limits.only(hierarchy.controllers))
-    ]

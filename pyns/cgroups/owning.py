@@ -25,6 +25,12 @@ def refuse_if_inside(paths: Mapping[Hierarchy, str]) -> None:
             raise ValueError(f"the caller itself is in {own}: it would be killed")
 
 
+def is_inside(path: str) -> bool:
+    """Whether the caller is in the group of this directory or below."""
+    own = [hierarchy.directory(cgroup) for hierarchy, cgroup in current().items()]
+    return any(f"{directory}/".startswith(f"{path}/") for directory in own if directory)
+
+
 def move_into_leaf(path: str, leaf: str, everyone: bool) -> str:
     """Move the caller from a v2 group into a child of it; return the group that it has left.
 

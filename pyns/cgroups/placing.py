@@ -57,7 +57,10 @@ def places(
     return [
         Place(hierarchy, base, (*first, *above), bool(needed.intersection(hierarchy.controllers)))
         for hierarchy, (base, first) in bases.items()
-        if hierarchy.version == 2 or wanted.intersection(hierarchy.controllers)
+        # below a parent in all of its hierarchies: else the child would be out of the limits there
+        if parents is not None
+        or hierarchy.version == 2
+        or wanted.intersection(hierarchy.controllers)
     ]
 
 

@@ -216,6 +216,16 @@ class TestLimits:
         assert caught.value.controller in missing
 
 
+class TestParent:
+    def test_limits_hold_for_groups_below_whatever_those_limit(self) -> None:
+        with Cgroup.create(limits=Limits(cpuset_cpus="0", devices=())) as parent:
+            box = Container(namespaces=PLAIN, cgroup=parent, limits=Limits(pids_max=20))
+            script = "grep Cpus_allowed_list /proc/self/status; : < /dev/null"
+            completed = run(box, ["sh", "-c", script], capture_output=True, text=True)
+        assert completed.stdout.split() == ["Cpus_allowed_list:", "0"]
+        assert "Operation not permitted" in completed.stderr
+
+
 class TestStats:
     def test_of_a_run_are_those_of_all_its_processes(self) -> None:
         spin = "i=0; while [ $i -lt 200000 ]; do i=$((i + 1)); done"

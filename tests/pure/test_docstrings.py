@@ -57,6 +57,7 @@ DEMANDED = {
     "pyns.cgroups.hierarchies": WHOLE,
     "pyns.Bind": WHOLE,
     "pyns.Container": WHOLE,
+    "pyns.IoMax": WHOLE,
     "pyns.Limits": WHOLE,
     "pyns.Proc": WHOLE,
     "pyns.Process": WHOLE,

@@ -25,8 +25,10 @@ LAYERS = (
     {"pyns.command", "pyns.rootfs"},
     {"pyns.mounts", "pyns.cgroups"},
     {"pyns.steps", "pyns.cgroups.cgroup", "pyns.cgroups.sweeping"},
+    {"pyns.cgroups.limiting"},
     {
         "pyns.namespaces",
+        "pyns.cgroups.bpf",
         "pyns.cgroups.killing",
         "pyns.cgroups.mounting",
         "pyns.cgroups.owning",
@@ -40,6 +42,8 @@ LAYERS = (
         "pyns.cgroups.limits",
         "pyns.cgroups.stats",
     },
+    {"pyns.cgroups.values"},
+    {"pyns.cgroups.devices"},
     {"pyns.errors", "pyns.kernel", "pyns.sizes", "pyns._shim", "pyns._shim_build"},
 )
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyns import CgroupError
-from pyns.cgroups import Hierarchy, placing
+from pyns.cgroups import Hierarchy, hierarchies, placing
 
 
 def v1(*controllers: str) -> Hierarchy:
@@ -65,45 +65,31 @@ HYBRID = (v1("cpu", "cpuacct"), v1("cpuset"), v1("memory"), v1("freezer"), v2())
 @pytest.mark.parametrize(
     ("offered", "needed", "expected"),
     [
-        ((v2("cpu", "memory", "pids"),), {"memory"}, [("/v2", True)]),
-        ((v2("memory"),), set(), [("/v2", False)]),
-        ((v2(),), set(), [("/v2", False)]),
-        (
-            HYBRID,
-            {"memory"},
-            [("/v1/cpu,cpuacct", False), ("/v1/memory", True), ("/v2", False)],
-        ),
-        (
-            HYBRID,
-            {"cpuset", "cpu"},
-            [
-                ("/v1/cpu,cpuacct", True),
-                ("/v1/cpuset", True),
-                ("/v1/memory", False),
-                ("/v2", False),
-            ],
-        ),
-        (
-            HYBRID[:-1],
-            {"cpuset"},
-            [
-                ("/v1/cpu,cpuacct", False),
-                ("/v1/cpuset", True),
-                ("/v1/memory", False),
-                ("/v1/freezer", False),
-            ],
-        ),
-        ((v1("blkio"),), set(), []),
+        ((v2("cpu", "memory", "pids"),), {"memory"}, ["/v2"]),
+        ((v2("memory"),), set(), []),
+        (HYBRID, {"memory"}, ["/v1/memory"]),
+        (HYBRID, {"cpuset", "cpu"}, ["/v1/cpu,cpuacct", "/v1/cpuset"]),
+        (HYBRID[:-1], set(), []),
     ],
-    ids=["v2", "v2 counting", "v2 bare", "hybrid", "hybrid cpuset", "v1 with freezer", "useless"],
+    ids=["v2", "v2 counting", "hybrid", "hybrid cpuset", "v1"],
 )
-def test_group_goes_where_limits_statistics_and_killing_need_it(
-    offered: tuple[Hierarchy, ...], needed: set[str], expected: list[tuple[str, bool]]
+def test_group_below_a_parent_is_in_all_of_its_hierarchies(
+    offered: tuple[Hierarchy, ...], needed: set[str], expected: list[str]
 ) -> None:
     parents = {hierarchy: f"{hierarchy.mount_point}/parent" for hierarchy in offered}
     places = placing.places(needed, (), parents)
-    assert [(p.hierarchy.mount_point, p.needed) for p in places] == expected
-    assert [p.parent for p in places] == [f"{mount_point}/parent" for mount_point, _ in expected]
+    assert [place.hierarchy for place in places] == list(offered)
+    assert [place.parent for place in places] == list(parents.values())
+    assert [p.hierarchy.mount_point for p in places if p.needed] == expected
+
+
+def test_group_below_the_default_parent_is_where_limits_statistics_and_killing_need_it() -> None:
+    offered = hierarchies()
+    has_v2 = any(hierarchy.version == 2 for hierarchy in offered)
+    useful = {"cpu", "cpuacct", "memory", "pids"} | (set() if has_v2 else {"freezer"})
+    assert {place.hierarchy for place in placing.places(set(), (), None)} == {
+        h for h in offered if h.version == 2 or useful.intersection(h.controllers)
+    }
 
 
 def test_groups_above_are_below_the_parent() -> None:
