@@ -89,7 +89,7 @@ class Cgroup:
         needed = limiting.needed_controllers(limits, None if paths is None else list(paths))
         places = placing.places(needed, tuple(above), paths)
         # ValueError before anything is made
-        writes = limiting.writes_to_fresh(limits, [place.hierarchy for place in places])
+        writes = limiting.writes_to_fresh(limits, tuple([p.hierarchy for p in places]))
         limited = {hierarchy for hierarchy, _ in writes}
         group, refusal = cls({}), None
         with ExitStack() as undo:
@@ -439,9 +439,11 @@ class Cgroup:
             >>> group = Cgroup.create()
             >>> group.remove()
         """
-        if all(list(map(killing.remove_if_unused, self._directories.values()))):
-            self.discard()  # there was nothing to kill
-            return
+        for hierarchy, directory in list(self._directories.items()):
+            if killing.remove_if_unused(directory):
+                self._forget(hierarchy)
+        if not self._directories:
+            return  # there was nothing to kill
         if not recursive:
             for directory in self._directories.values():
                 killing.refuse_children(directory)
@@ -461,12 +463,14 @@ class Cgroup:
             >>> group = Cgroup.create()
             >>> group.discard()
         """
-        while self._directories:
-            hierarchy, directory = next(iter(self._directories.items()))
+        for hierarchy, directory in list(self._directories.items()):
             killing.remove(directory)
-            placing.remove_above(directory.path)
-            directory.close()
-            del self._directories[hierarchy]
+            self._forget(hierarchy)
+
+    def _forget(self, hierarchy: Hierarchy) -> None:
+        directory = self._directories.pop(hierarchy)
+        placing.remove_above(directory.path)
+        directory.close()
 
     def close(self) -> None:
         """Let go of the group, which stays: for one that was found by `open` or `own`.

@@ -7,6 +7,7 @@ hierarchy. The version belongs to the hierarchy, not to the machine: a hybrid ho
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -178,17 +179,27 @@ def read_membership(proc: str = "/proc", pid: int | str = "self") -> dict[str, s
 def _mounted(proc: str, own: dict[str, str]) -> Iterator[Hierarchy]:
     with open(f"{proc}/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         # a host may have thousands of mounts; few of them are cgroups
-        lines = [line for line in file if " - cgroup" in line]
+        lines = tuple([line for line in file if " - cgroup" in line])
+    for hierarchy in _parse(lines, tuple(own)):
+        if hierarchy.version == 1:
+            yield hierarchy
+        elif (controllers := _v2_controllers(hierarchy.mount_point)) is not None:
+            yield Hierarchy(2, controllers, hierarchy.mount_point, hierarchy.root)
+
+
+@functools.lru_cache(maxsize=4)
+def _parse(lines: tuple[str, ...], own: tuple[str, ...]) -> tuple[Hierarchy, ...]:
+    """Return what lines of mountinfo say; a spawn asks each time, and they hardly ever change."""
+    found: list[Hierarchy] = []
     for line in lines:
         before, after = line.rstrip("\n").split(" - ", 1)
         root, mount_point = (_unescape(field) for field in before.split(" ")[3:5])
         fstype, _, options = after.split(" ", 2)
         if fstype == "cgroup2" and "" in own:
-            controllers = _v2_controllers(mount_point)
-            if controllers is not None:
-                yield Hierarchy(2, controllers, mount_point, root)
+            found.append(Hierarchy(2, (), mount_point, root))
         elif fstype == "cgroup":
-            yield from _v1(mount_point, root, set(options.split(",")), own)
+            found += _v1(mount_point, root, set(options.split(",")), own)
+    return tuple(found)
 
 
 def _v1(mount_point: str, root: str, options: set[str], own: Iterable[str]) -> Iterator[Hierarchy]:

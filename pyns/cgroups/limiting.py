@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 from pyns.cgroups import bpf, devices, v1, v2
@@ -58,17 +59,22 @@ def shares(limits: Limits, offered: Sequence[Hierarchy]) -> Iterator[tuple[Hiera
             yield hierarchy, limits.only(own)
 
 
-def writes_to_fresh(limits: Limits, offered: Sequence[Hierarchy]) -> list[tuple[Hierarchy, Write]]:
+@functools.lru_cache(maxsize=64)
+def writes_to_fresh(
+    limits: Limits, offered: tuple[Hierarchy, ...]
+) -> tuple[tuple[Hierarchy, Write], ...]:
     """Return the writes for a group that is about to be made; reads nothing.
 
     Raises:
         ValueError: these limits can't be said on these hierarchies.
     """
-    return [
-        (hierarchy, write)
-        for hierarchy, own in shares(limits, offered)
-        for write in _VERSIONS[hierarchy.version].writes(own)
-    ]
+    return tuple(
+        [
+            (hierarchy, write)
+            for hierarchy, own in shares(limits, offered)
+            for write in _VERSIONS[hierarchy.version].writes(own)
+        ]
+    )
 
 
 def writes_to_living(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -149,8 +150,7 @@ class Limits:
 
         "devices" is one of them, which v2 has by another way.
         """
-        named = {_KNOWN[name][0] for name in self.given() if name != "extra"}
-        return named | {_prefix(file) for file, _ in self._extra()} - {"cgroup"}
+        return set(_controllers(self))
 
     def _extra(self) -> tuple[tuple[str, str], ...]:
         return self.extra if isinstance(self.extra, tuple) else ()
@@ -160,6 +160,12 @@ class Limits:
 Limits.__signature__ = inspect.Signature(
     list(inspect.signature(Limits.__init__).parameters.values())[1:]
 )
+
+
+@functools.lru_cache(maxsize=64)
+def _controllers(limits: Limits) -> frozenset[str]:
+    named = {_KNOWN[name][0] for name in limits.given() if name != "extra"}
+    return frozenset(named | {_prefix(file) for file, _ in limits._extra()} - {"cgroup"})
 
 
 def _prefix(file: str) -> str:

@@ -67,13 +67,13 @@ def test_controllers_go_by_the_name_that_they_have(
 )
 def test_each_hierarchy_gets_its_own(offered: list[Hierarchy], files: list[str]) -> None:
     limits = Limits(memory_max=1, io_weight=5, devices=(), extra={"cgroup.max.depth": 1})
-    writes = limiting.writes_to_fresh(limits, offered)
+    writes = limiting.writes_to_fresh(limits, tuple(offered))
     assert [write.file for _, write in writes] == files
 
 
 def test_files_of_v2_need_v2() -> None:
     with pytest.raises(ValueError, match=r"files cgroup\.\* are v2's"):
-        limiting.writes_to_fresh(Limits(extra={"cgroup.max.depth": 1}), [MEMORY])
+        limiting.writes_to_fresh(Limits(extra={"cgroup.max.depth": 1}), (MEMORY,))
 
 
 @pytest.fixture
