@@ -19,12 +19,49 @@
 
 #include "raw.h"
 
+static const char *after(const char *string)
+{
+	return string + strlen(string) + 1;
+}
+
 static int enter_cgroup(const struct step *step)
 {
 	/* "0" is the writer itself: no pid to look up, no threadgroup lock. */
 	long r = sys_write(step->fd, "0", 1);
 
 	return r < 0 ? (int)r : 0;
+}
+
+static int write_file(const char *path, const char *content)
+{
+	int fd = sys_openat(AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
+	long r;
+
+	if (fd < 0)
+		return fd;
+	r = sys_write(fd, content, strlen(content));
+	sys_close(fd);
+	return r < 0 ? (int)r : 0;
+}
+
+/* The thread that cloned us is suspended: another one of the parent's opens the gate. */
+static int wait_for_parent(struct report *report, uint64_t milliseconds)
+{
+	const struct timespec timeout = {
+	    .tv_sec = (time_t)(milliseconds / 1000),
+	    .tv_nsec = (long)(milliseconds % 1000) * 1000000,
+	};
+	int r = 0;
+
+	__atomic_store_n(&report->gate, GATE_REACHED, __ATOMIC_RELEASE);
+	sys_futex_wake(&report->gate);
+	while (__atomic_load_n(&report->gate, __ATOMIC_ACQUIRE) == GATE_REACHED) {
+		r = sys_futex_wait(&report->gate, GATE_REACHED, &timeout);
+		if (r == -ETIMEDOUT)
+			return r;
+	}
+	r = (int)__atomic_load_n(&report->gate, __ATOMIC_ACQUIRE);
+	return r == GATE_OPEN ? 0 : r;
 }
 
 static int loopback_up(void)
@@ -90,11 +127,6 @@ static int set_attributes(struct child *child, uint64_t attributes)
 	struct mount_attr request = {.attr_set = attributes};
 
 	return sys_mount_setattr(child->tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &request);
-}
-
-static const char *after(const char *string)
-{
-	return string + strlen(string) + 1;
 }
 
 static int new_mount(struct child *child, const struct step *step, const char *text)
@@ -311,6 +343,10 @@ static int run_step(struct child *child, const struct step *step)
 	switch (step->kind) {
 	case STEP_ENTER_CGROUP:
 		return enter_cgroup(step);
+	case STEP_WAIT_FOR_PARENT:
+		return wait_for_parent(child->report, step->value);
+	case STEP_WRITE_FILE:
+		return write_file(text, after(text));
 	case STEP_UNSHARE:
 		return sys_unshare(step->flags);
 	case STEP_SET_HOSTNAME:

@@ -75,7 +75,7 @@ void after_fork(void)
 static const uint8_t strings_needed[STEP_END] = {
     [STEP_SET_HOSTNAME] = 1,     [STEP_SET_DOMAINNAME] = 1, [STEP_NEW_ROOT] = 1,
     [STEP_OPEN_TREE] = 1,        [STEP_NEW_MOUNT] = 1,      [STEP_ATTACH] = 1,
-    [STEP_CHANGE_DIRECTORY] = 1,
+    [STEP_CHANGE_DIRECTORY] = 1, [STEP_WRITE_FILE] = 2,
 };
 
 /* The kind is known, and all that the child will read of the text lies inside it. */
@@ -176,6 +176,23 @@ static void clone_and_wait(struct clone_args *args, struct child *child)
 	}
 }
 
+int wait_for_child(struct report *report)
+{
+	uint32_t gate;
+
+	while ((gate = __atomic_load_n(&report->gate, __ATOMIC_ACQUIRE)) == 0)
+		sys_futex_wait(&report->gate, 0, NULL);
+	return gate == GATE_REACHED ? report->pid : -ECANCELED;
+}
+
+void let_go(struct report *report, int error)
+{
+	uint32_t gate = error == 0 ? GATE_OPEN : (uint32_t)-error;
+
+	__atomic_store_n(&report->gate, gate, __ATOMIC_RELEASE);
+	sys_futex_wake(&report->gate);
+}
+
 uint64_t get_signal_mask(void)
 {
 	uint64_t mask = 0;
@@ -198,8 +215,10 @@ int spawn(const char *steps, size_t steps_size, const char *text, size_t text_si
 	     * without CLONE_VFORK: the OOM killer kills every process that shares the victim's memory,
 	     * and spares only the parent of a vfork child.
 	     */
-	    .flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+	    .flags =
+		CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | CLONE_PARENT_SETTID,
 	    .pidfd = (uint64_t)(uintptr_t)&ret_report->pidfd,
+	    .parent_tid = (uint64_t)(uintptr_t)&ret_report->pid,
 	    .exit_signal = SIGCHLD,
 	};
 	struct child child = {

@@ -11,10 +11,12 @@ enum step_kind {
 	STEP_BIRTH_IN_CGROUP = 1, /* fd: directory of a v2 cgroup */
 	STEP_CLONE,               /* flags: CLONE_NEW... */
 	/* done by the child */
-	STEP_ENTER_CGROUP,   /* fd: tasks file of a v1 cgroup */
-	STEP_UNSHARE,        /* flags: CLONE_NEW... */
-	STEP_SET_HOSTNAME,   /* text */
-	STEP_SET_DOMAINNAME, /* text */
+	STEP_ENTER_CGROUP,    /* fd: tasks file of a v1 cgroup */
+	STEP_WAIT_FOR_PARENT, /* value: milliseconds at most; see wait_for_child */
+	STEP_WRITE_FILE,      /* text: path, content */
+	STEP_UNSHARE,         /* flags: CLONE_NEW... */
+	STEP_SET_HOSTNAME,    /* text */
+	STEP_SET_DOMAINNAME,  /* text */
 	STEP_LOOPBACK_UP,
 	STEP_SET_PROPAGATION, /* flags: MS_PRIVATE, ...: of every mount */
 	STEP_HOST_ROOT,       /* mounts go below the root as it is */
@@ -57,6 +59,7 @@ struct report {
 	int32_t pidfd;
 	uint32_t index;
 	int32_t error;
+	uint32_t gate; /* of STEP_WAIT_FOR_PARENT: a futex */
 };
 
 /*
@@ -74,6 +77,15 @@ void set_signal_mask(uint64_t mask);
  */
 int spawn(const char *steps, size_t steps_size, const char *text, size_t text_size,
 	  uint64_t signal_mask, struct report *ret_report);
+
+/*
+ * What another thread does while the one that spawns is suspended: wait until the child has come to
+ * STEP_WAIT_FOR_PARENT, do something for it, let it go on. error is 0, or the errno that
+ * the step is to fail with. wait_for_child returns the pid, or -ECANCELED when the child will never
+ * come there: spawn has returned, and let_go was called.
+ */
+int wait_for_child(struct report *report);
+void let_go(struct report *report, int error);
 
 /* To be called in a child of fork(2): it has none of the other threads and their spawns. */
 void after_fork(void);

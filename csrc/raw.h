@@ -11,7 +11,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <linux/futex.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 /* the same numbers on every architecture */
 enum {
@@ -30,6 +32,7 @@ enum {
 #define CLONE_VM 0x00000100ULL
 #define CLONE_PIDFD 0x00001000ULL
 #define CLONE_VFORK 0x00004000ULL
+#define CLONE_PARENT_SETTID 0x00100000ULL
 #define CLONE_CLEAR_SIGHAND 0x100000000ULL
 #define CLONE_INTO_CGROUP 0x200000000ULL
 #define NAMESPACES 0x7e020080ULL /* CLONE_NEWTIME, NEWNS, NEWCGROUP, ..., NEWNET */
@@ -337,6 +340,16 @@ static inline int sys_ioctl(int fd, unsigned long request, void *argument)
 static inline int sys_rt_sigaction(int signal, const void *action)
 {
 	return (int)RAW(SYS_rt_sigaction, signal, action, 0, sizeof(uint64_t), 0);
+}
+
+static inline int sys_futex_wait(const void *word, uint32_t value, const struct timespec *timeout)
+{
+	return (int)RAW(SYS_futex, word, FUTEX_WAIT, value, timeout, 0);
+}
+
+static inline int sys_futex_wake(const void *word)
+{
+	return (int)RAW(SYS_futex, word, FUTEX_WAKE, INT_MAX, 0, 0);
 }
 
 static inline int sys_setsid(void)

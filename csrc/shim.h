@@ -20,6 +20,12 @@
 
 #include "plan.h"
 
+/* report.gate: 0, then reached by the child, then open or -errno by the parent */
+enum gate {
+	GATE_REACHED = 1,
+	GATE_OPEN = 2,
+};
+
 /* Lies in the parent's frame; the child, on its own stack, works on it. */
 struct child {
 	const struct step *steps;

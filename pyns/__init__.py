@@ -12,6 +12,7 @@ from pyns import cgroups, namespaces  # noqa: E402
 from pyns.cgroups import IoMax, Limits  # noqa: E402
 from pyns.container import Container  # noqa: E402
 from pyns.errors import CgroupError, SpawnError  # noqa: E402
+from pyns.idmap import IdMap  # noqa: E402
 from pyns.mounts import Bind, Proc, Tmpfs  # noqa: E402
 from pyns.namespaces import Namespace  # noqa: E402
 from pyns.plan import Plan  # noqa: E402
@@ -22,6 +23,7 @@ __all__ = [
     "CgroupError",
     "Completed",
     "Container",
+    "IdMap",
     "IoMax",
     "Limits",
     "Namespace",

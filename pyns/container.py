@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyns.cgroups import Cgroup, Limits
+from pyns.idmap import IdMap, check_maps
 from pyns.mounts import Mount, Proc, StrPath, encode_path
 from pyns.namespaces import Namespace
 
@@ -22,7 +23,7 @@ DEFAULT_NAMESPACES = (
     | Namespace.NET
     | Namespace.CGROUP
 )
-_NOT_YET = Namespace.USER | Namespace.TIME
+_CLOCKS = ("monotonic", "boottime")
 _NAME_MAX = 64  # __NEW_UTS_LEN of the kernel
 
 
@@ -40,6 +41,13 @@ class Container:
         hostname: at most 64 bytes.
         domainname: NIS domain name, at most 64 bytes.
         loopback: whether lo is brought up. None: if NET is new.
+        uid_map: which uids there are in a new USER namespace, and which these are outside. None:
+            the caller's own, as the same. An unprivileged caller who asks for any namespace gets
+            USER with it: it lends him the right to the others.
+        gid_map: likewise. Unless the caller is privileged, his supplementary groups stay, and
+            can't be changed.
+        time_offsets: by how many seconds "monotonic" and "boottime" are ahead, in a new TIME
+            namespace.
         cgroup: a group to be in. It is not removed.
         limits: limits of a group of its own, made for it below `cgroup` (or below the default
             parent, see `Cgroup.create`) and removed after it.
@@ -47,8 +55,9 @@ class Container:
     Raises:
         ValueError: the combination makes no sense; the message says what is missing.
 
-    Needs: CAP_SYS_ADMIN to make namespaces; write access to cgroups for limits.
-    Source: namespaces(7), cgroups(7).
+    Needs: nothing, where unprivileged user namespaces are allowed; else CAP_SYS_ADMIN to make
+        namespaces. Write access to cgroups for limits. Linux 6.2 for TIME.
+    Source: namespaces(7), user_namespaces(7), time_namespaces(7), cgroups(7).
 
     Example:
         >>> box = Container(hostname="demo", limits=Limits(memory_max="100M"))
@@ -62,16 +71,15 @@ class Container:
     hostname: str | bytes | None = None
     domainname: str | bytes | None = None
     loopback: bool | None = None
+    uid_map: Sequence[IdMap] | None = None
+    gid_map: Sequence[IdMap] | None = None
+    time_offsets: Mapping[str, float] | tuple[tuple[str, float], ...] = ()
     cgroup: Cgroup | None = None
     limits: Limits | None = None
 
     def __post_init__(self) -> None:
-        if self.mounts is not None:
-            # once: it may be an iterator
-            object.__setattr__(self, "mounts", tuple(self.mounts))
+        self._normalise()
         self._check_types()
-        if missing := self.namespaces & _NOT_YET:
-            raise ValueError(f"namespaces: {missing.words()} is not supported yet")
         if self.root is not None:
             encode_path("root", self.root)
         for name in ("hostname", "domainname"):
@@ -82,6 +90,9 @@ class Container:
             ("hostname", self.hostname, Namespace.UTS),
             ("domainname", self.domainname, Namespace.UTS),
             ("loopback", self.loopback, Namespace.NET),
+            ("uid_map", self.uid_map, Namespace.USER),
+            ("gid_map", self.gid_map, Namespace.USER),
+            ("time_offsets", self.time_offsets, Namespace.TIME),
         ):
             if value and namespace not in self.namespaces:
                 raise ValueError(
@@ -106,7 +117,29 @@ class Container:
         """Whether the caller's directory may be below one of the mounts."""
         return self.root is None and bool(self.all_mounts)
 
+    def _normalise(self) -> None:
+        """Make a tuple of what may be an iterator, or changed later."""
+        for name in ("mounts", "uid_map", "gid_map"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, tuple(value))
+        offsets = self.time_offsets
+        pairs = offsets.items() if isinstance(offsets, Mapping) else offsets
+        object.__setattr__(self, "time_offsets", tuple(pairs))
+
     def _check_types(self) -> None:
+        for name in ("uid_map", "gid_map"):
+            maps = getattr(self, name) or ()
+            if not all(isinstance(item, IdMap) for item in maps):
+                raise TypeError(f"{name}={maps!r}: give IdMap(inside, outside, count), ...")
+            check_maps(name, maps)
+        for clock, seconds in tuple(self.time_offsets):
+            if clock not in _CLOCKS:
+                raise ValueError(f"time_offsets: {clock!r} is no clock; there are {_CLOCKS}")
+            if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+                raise TypeError(f"time_offsets: {clock}={seconds!r} is not a number of seconds")
+            if not abs(seconds) < 2**53:
+                raise ValueError(f"time_offsets: {clock}={seconds!r} is out of range")
         if not isinstance(self.namespaces, Namespace):
             raise TypeError(
                 f"namespaces={self.namespaces!r}: give Namespace.PID | ... , or parse()"

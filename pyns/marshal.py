@@ -71,6 +71,16 @@ def signals_blocked() -> Iterator[int]:
         lib.set_signal_mask(mask)
 
 
+def wait_for_child(report: Any) -> int:
+    """Return the pid of a child that waits for its parent; -ECANCELED when none will."""
+    return int(lib.wait_for_child(report))
+
+
+def let_go(report: Any, error: int) -> None:
+    """Let a waiting child go on, or have its step fail with an errno."""
+    lib.let_go(report, error)
+
+
 def spawn(plan: Plan, signal_mask: int, report: Any) -> None:
     """Have the shim carry out a plan; returns when the program runs or a step has failed.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,6 +21,7 @@ from pyns.command import (
     split_arguments,
 )
 from pyns.container import Container
+from pyns.idmap import Caller, IdMap, map_steps
 from pyns.namespaces import Namespace
 from pyns.rootfs import root_steps
 from pyns.steps import (
@@ -42,6 +44,7 @@ from pyns.steps import (
     SetUmask,
     Step,
     Unshare,
+    WriteFile,
 )
 
 
@@ -83,9 +86,11 @@ def _as_json(value: Any) -> Any:
     return value.words() if isinstance(value, Namespace) else value
 
 
-def build_plan(container: Container, command: Command, entry: Entry) -> Plan:
+def build_plan(container: Container, command: Command, entry: Entry, caller: Caller) -> Plan:
     """Order everything that is asked for into steps. Each comment says what another order does."""
     new = container.namespaces
+    if new and not caller.is_privileged:
+        new |= Namespace.USER  # lends him the right to the others (EPERM)
     steps: list[Step] = []
 
     # The parent's part. A child born in its v2 cgroup has its limits before its first instruction.
@@ -94,12 +99,28 @@ def build_plan(container: Container, command: Command, entry: Entry) -> Plan:
     # A cgroup namespace's root is the cgroup that one is in when it is made. v1 groups are
     # entered after the clone; made by the clone, the namespace would show their full paths.
     late = new & Namespace.CGROUP if entry.tasks else Namespace(0)
-    steps.append(Clone(new & ~late))
+    steps.append(Clone(new & ~late & ~Namespace.TIME))
 
     # First of all: what follows is charged to the child's own limits.
     steps += [EnterCgroup(path, fd) for path, fd in entry.tasks]
+    if Namespace.USER in new:
+        # As long as no id is mapped, no file can be made (EOVERFLOW). /proc is the caller's still.
+        steps += map_steps(
+            (IdMap(caller.uid, caller.uid),) if container.uid_map is None else container.uid_map,
+            (IdMap(caller.gid, caller.gid),) if container.gid_map is None else container.gid_map,
+            caller,
+        )
     if late:
         steps.append(Unshare(late))
+    if Namespace.TIME in new:
+        # Entered by the program's execve; until then, and only then, the offsets can be set.
+        steps.append(Unshare(Namespace.TIME))
+        if container.time_offsets:
+            steps.append(
+                WriteFile(
+                    "/proc/self/timens_offsets", _offsets(dict(container.time_offsets).items())
+                )
+            )
 
     # Names and network need capabilities: before the uid changes (EPERM).
     if container.hostname is not None:
@@ -145,6 +166,14 @@ def build_plan(container: Container, command: Command, entry: Entry) -> Plan:
     return Plan(tuple(steps))
 
 
+def _offsets(offsets: Iterable[tuple[str, float]]) -> str:
+    lines = []
+    for clock, seconds in offsets:
+        whole = math.floor(seconds)
+        lines.append(f"{clock} {whole} {round((seconds - whole) * 10**9)}\n")
+    return "".join(lines)
+
+
 def dry_run(container: Container, args: Arguments) -> Plan:
     """Return the plan for a program with the caller's environment and fds, opening nothing."""
     argv = split_arguments(args, shell=False, executable=None)
@@ -159,4 +188,4 @@ def dry_run(container: Container, args: Arguments) -> Plan:
         entry = planned_entry(container.limits, container.cgroup)
     elif container.cgroup is not None:
         entry = container.cgroup.closed_entry()
-    return build_plan(container, command, entry)
+    return build_plan(container, command, entry, Caller.current())

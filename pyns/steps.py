@@ -144,6 +144,57 @@ class EnterCgroup(Step):
 
 
 @dataclass(frozen=True)
+class WaitForParent(Step):
+    """Has the parent write id maps that the child may not write itself (user_namespaces(7))."""
+
+    kind = "wait_for_parent"
+    uid_map: tuple[str, ...]
+    gid_map: tuple[str, ...]
+    privileged: bool  # whether the parent writes the files itself, rather than newuidmap(1)
+
+    TIMEOUT: ClassVar[int] = 10_000  # milliseconds
+
+    def describe(self) -> str:
+        how = "" if self.privileged else " with newuidmap and newgidmap"
+        maps = [
+            f"{kind}s {', '.join(lines[:3])}{', ...' if len(lines) > 3 else ''}"
+            for kind, lines in (("uid", self.uid_map), ("gid", self.gid_map))
+            if lines
+        ]
+        return f"have the parent map {' and '.join(maps)}{how}"
+
+    def operands(self) -> Operands:
+        return Operands(value=self.TIMEOUT)
+
+    def hint(self, error: int) -> str | None:
+        if error == errno.ENOENT and not self.privileged:
+            return "It takes newuidmap and newgidmap: the package uidmap or shadow-utils has them"
+        if error == errno.EPERM and not self.privileged:
+            return "The ranges have to be the user's in /etc/subuid and /etc/subgid"
+        return None
+
+
+@dataclass(frozen=True)
+class WriteFile(Step):
+    """Writes to a file that is there, as those of /proc/self that say what a process is."""
+
+    kind = "write_file"
+    path: str
+    content: str
+
+    def describe(self) -> str:
+        return f"write {self.content!r} to {self.path}"
+
+    def operands(self) -> Operands:
+        return Operands((os.fsencode(self.path), self.content.encode()))
+
+    def hint(self, error: int) -> str | None:
+        if error == errno.EPERM and self.path.endswith("id_map"):
+            return "Anybody may map his own id, once; more needs CAP_SETUID or CAP_SETGID outside"
+        return None
+
+
+@dataclass(frozen=True)
 class Unshare(Step):
     """Leaves namespaces for new ones after the clone (unshare(2))."""
 

@@ -6,7 +6,6 @@ import ctypes
 import errno
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,18 +22,15 @@ def in_words(error: int) -> str:
 
 
 def refusal_of_unshare(namespaces: Namespace) -> str | None:
-    """Try unshare(2) in a thread of its own, which takes the namespaces with it when it ends."""
+    """Try unshare(2) in a process of its own; for an ordinary user, with a user namespace."""
+    if os.geteuid() != 0:
+        namespaces |= Namespace.USER
     libc = ctypes.CDLL(None, use_errno=True)
-    refusals: list[str | None] = []
-
-    def attempt() -> None:
-        ok = libc.unshare(ctypes.c_int(namespaces.value)) == 0
-        refusals.append(None if ok else in_words(ctypes.get_errno()))
-
-    thread = threading.Thread(target=attempt)
-    thread.start()
-    thread.join()
-    return refusals[0]
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if libc.unshare(ctypes.c_int(namespaces.value)) == 0 else ctypes.get_errno())
+    error = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return in_words(error) if error else None
 
 
 def pytest_configure() -> None:
@@ -54,6 +50,15 @@ def namespaces(_namespaces_refused: str | None) -> None:
     """Skip where this user may not make namespaces."""
     if _namespaces_refused:
         pytest.skip(f"unshare(CLONE_NEWNS|CLONE_NEWUTS|CLONE_NEWNET): {_namespaces_refused}")
+
+
+@pytest.fixture
+def privileged() -> None:
+    """Skip where ids can't be changed."""
+    try:
+        os.setgroups(os.getgroups())
+    except PermissionError as error:
+        pytest.skip(f"setgroups(the same): {error}")
 
 
 @pytest.fixture(scope="session")

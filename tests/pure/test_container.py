@@ -32,6 +32,9 @@ def test_defaults_are_a_containers() -> None:
         "hostname": None,
         "domainname": None,
         "loopback": None,
+        "uid_map": None,
+        "gid_map": None,
+        "time_offsets": (),
         "cgroup": None,
         "limits": None,
     }
@@ -85,13 +88,6 @@ def test_mounts_from_an_iterator_are_not_lost() -> None:
 
 def test_loopback_may_stay_down() -> None:
     assert Container(loopback=False).loopback is False
-
-
-@pytest.mark.parametrize("namespace", [Namespace.USER, Namespace.TIME])
-def test_namespaces_that_are_not_supported_are_refused(namespace: Namespace) -> None:
-    said = f"namespaces: {namespace.words()} is not supported yet"
-    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
-        Container(namespaces=USUAL | namespace)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ from pyns.steps import (
     SetUmask,
     Step,
     Unshare,
+    WaitForParent,
+    WriteFile,
 )
 
 PLAN_H = Path(__file__).parents[2] / "csrc" / "plan.h"
@@ -68,6 +70,21 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
     ),
     (Clone(Namespace(0)), "clone the child, in the caller's namespaces", Operands()),
     (EnterCgroup("/cg/a", 8), "enter the cgroup /cg/a", Operands(fd=8)),
+    (
+        WaitForParent(("0 100000 65536",), ("0 5 1", "1 7 1"), True),
+        "have the parent map uids 0 100000 65536 and gids 0 5 1, 1 7 1",
+        Operands(value=10_000),
+    ),
+    (
+        WaitForParent(("0 1 1", "1 2 1", "2 3 1", "3 4 1"), (), False),
+        "have the parent map uids 0 1 1, 1 2 1, 2 3 1, ... with newuidmap and newgidmap",
+        Operands(value=10_000),
+    ),
+    (
+        WriteFile("/proc/self/uid_map", "0 1000 1"),
+        "write '0 1000 1' to /proc/self/uid_map",
+        Operands((b"/proc/self/uid_map", b"0 1000 1")),
+    ),
     (Unshare(Namespace.CGROUP), "enter new namespaces: cgroup", Operands(flags=0x02000000)),
     (SetHostname(b"demo"), "set the hostname to 'demo'", Operands((b"demo",))),
     (SetDomainname(b"nis"), "set the domainname to 'nis'", Operands((b"nis",))),
@@ -153,6 +170,7 @@ HINTED: dict[type[Step], set[int]] = {
     BirthInCgroup: {errno.EBUSY, errno.EOPNOTSUPP, errno.EACCES},
     Clone: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS},
     Unshare: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS},
+    WriteFile: {errno.EPERM},
     NewRoot: {errno.ENOENT, errno.ENOTDIR},
     OpenTree: {errno.ENOENT},
     NewMount: {errno.EPERM},
@@ -236,6 +254,8 @@ def test_hints_are_given_for_certain_errnos_only(step: Step) -> None:
     expected = HINTED.get(type(step), set())
     if step == Clone(Namespace(0)):
         expected = expected - {errno.EPERM}  # without namespaces it is about something else
+    if isinstance(step, WaitForParent) and not step.privileged:
+        expected = {errno.ENOENT, errno.EPERM}
     if isinstance(step, NewMount) and step.fstype != b"proc":
         expected = set()
     assert given == expected
