@@ -173,9 +173,9 @@ class Container:
         Needs: nothing.
 
         Example:
-            >>> box = Container(namespaces=Namespace.UTS, hostname="demo")
-            >>> [step.kind for step in box.plan(["true"])][:2]
-            ['clone', 'set_hostname']
+            >>> box = Container(namespaces=Namespace(0))
+            >>> [step.kind for step in box.plan(["true"])][-2:]
+            ['restore_signal_mask', 'execute']
         """
         # the only import upwards: a description that can show its plan is worth it
         from pyns.plan import dry_run

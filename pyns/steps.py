@@ -308,6 +308,11 @@ class OpenTree(Step):
         return Operands((self.source,), flags=AT_RECURSIVE if self.recursive else 0)
 
     def hint(self, error: int) -> str | None:
+        if error == errno.EINVAL and not self.recursive:
+            return (
+                "In a user namespace mounts are locked to what they cover: recursive=True takes "
+                "those below along"
+            )
         return "source is a path of the caller's, outside" if error == errno.ENOENT else None
 
 

@@ -50,6 +50,7 @@ def test_readme_ten_lines(new_root: Path) -> None:
     assert said.startswith("uid=0 gid=0")  # no names: the new root has no /etc/passwd
 
 
+@pytest.mark.usefixtures("privileged")
 def test_readme_plan() -> None:
     shown = blocks("python")[2].partition("\n")[2].rstrip()
     shown = shown.replace("'/root'", repr(os.getcwd()))

@@ -85,7 +85,7 @@ def memory(group: Cgroup) -> tuple[int | None, int | None]:
 
 
 @pytest.fixture
-def swap_is_counted(made: Callable[..., Cgroup]) -> None:
+def swap_is_counted(limits: None, made: Callable[..., Cgroup]) -> None:  # noqa: ARG001  first
     made(memory_max="1G", memory_swap_max=0)  # skips
 
 

@@ -57,7 +57,8 @@ class TestOwnId:
             uid_map=IdMap.current("uid", 0),
             mounts=[Tmpfs("/tmp"), Tmpfs("/tmp/a/b")],
         )
-        assert shell(box, "stat -c %u /tmp /tmp/a /tmp/a/b").split() == ["0", "0", "0"]
+        said = shell(box, "stat -c %u /tmp /tmp/a /tmp/a/b", cwd="/")
+        assert said.split() == ["0", "0", "0"]
 
     def test_namespaces_belong_to_it(self, shell: Shell) -> None:
         # its capabilities hold for the network namespace that it has made
