@@ -336,6 +336,28 @@ static int execute(struct child *child, const struct step *step, const char *tex
 	return error;
 }
 
+/*
+ * A process stays in the PID namespace that it was born in, and who has joined one can only have
+ * children there. So the rest of the plan is for another child, which is the caller's as well
+ * (CLONE_PARENT); this one is done when that one has executed its program or failed.
+ */
+static int clone_again(struct child *child, uint64_t namespaces)
+{
+	struct clone_args args = {
+	    .flags = CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_PARENT_SETTID | namespaces,
+	    .parent_tid = (uint64_t)(uintptr_t)&child->report->pid,
+	    .stack = child->second_stack,
+	    .stack_size = STACK_SIZE,
+	};
+	long pid;
+
+	child->first = child->report->index + 1;
+	pid = clone3_call(&args, run_child, child);
+	if (pid < 0)
+		return (int)pid;
+	sys_exit_group(0);
+}
+
 static int run_step(struct child *child, const struct step *step)
 {
 	const char *text = child->text + step->text;
@@ -345,6 +367,10 @@ static int run_step(struct child *child, const struct step *step)
 		return enter_cgroup(step);
 	case STEP_WAIT_FOR_PARENT:
 		return wait_for_parent(child->report, step->value);
+	case STEP_SET_NAMESPACES:
+		return sys_setns(step->fd, step->flags);
+	case STEP_CLONE_AGAIN:
+		return clone_again(child, step->flags);
 	case STEP_WRITE_FILE:
 		return write_file(text, after(text));
 	case STEP_UNSHARE:

@@ -8,29 +8,33 @@
 
 #include "raw.h"
 
-enum {
-	STACK_SIZE = 64 * 1024,
-	GUARD_SIZE = 64 * 1024, /* a page, of whatever size it is */
-};
-
 /*
- * The child's stack, and above it the pointer arrays of its execve: one mapping, with a guard
- * below, so that an overflow is a fault and not a write into the interpreter's heap.
+ * Stacks, and above them the pointer arrays of execve: one mapping, with a guard below
+ * each stack, so that an overflow is a fault and not a write into the interpreter's heap.
  */
 struct block {
 	char *start;
 	size_t size;
 };
 
-static int map_block(size_t pointers, struct block *ret)
+enum {
+	STRIDE = GUARD_SIZE + STACK_SIZE,
+};
+
+static int map_block(size_t stacks, size_t pointers, struct block *ret)
 {
-	size_t size = GUARD_SIZE + STACK_SIZE + pointers * sizeof(char *);
+	size_t size = stacks * STRIDE + pointers * sizeof(char *);
 	char *start = sys_mmap(size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS);
-	int r;
+	int r = 0;
 
 	if ((unsigned long)start > -4096UL)
 		return (int)(long)start;
-	r = sys_mprotect(start + GUARD_SIZE, size - GUARD_SIZE, PROT_READ | PROT_WRITE);
+	for (size_t i = 0; i < stacks && r == 0; i++) {
+		char *end = i + 1 == stacks ? start + size : start + (i + 1) * STRIDE;
+		char *stack = start + i * STRIDE + GUARD_SIZE;
+
+		r = sys_mprotect(stack, (size_t)(end - stack), PROT_READ | PROT_WRITE);
+	}
 	if (r < 0) {
 		sys_munmap(start, size);
 		return r;
@@ -90,6 +94,8 @@ static bool step_is_valid(const struct step *step, const char *text, size_t size
 			return false;
 		offset += strlen(text + offset) + 1;
 	}
+	if (step->kind == STEP_CLONE_AGAIN && (step->flags & ~NAMESPACES) != 0)
+		return false;
 	if (step->kind == STEP_SET_GROUPS)
 		return offset <= size && step->value <= (size - offset) / sizeof(uint32_t);
 	if (step->kind == STEP_EXECUTE)
@@ -100,7 +106,7 @@ static bool step_is_valid(const struct step *step, const char *text, size_t size
 /* Execute is the last step, and no other: the arrays have room for one, and nothing follows it. */
 static int check_plan(const struct step *steps, size_t steps_size, const char *text, size_t size)
 {
-	size_t count = steps_size / sizeof(struct step);
+	size_t count = steps_size / sizeof(struct step), again = 0;
 
 	if (count == 0 || steps_size % sizeof(struct step) != 0 ||
 	    (uintptr_t)steps % _Alignof(struct step) != 0)
@@ -111,8 +117,9 @@ static int check_plan(const struct step *steps, size_t steps_size, const char *t
 		if (!step_is_valid(&steps[i], text, size) ||
 		    (steps[i].kind == STEP_EXECUTE) != (i == count - 1))
 			return -EINVAL;
+		again += steps[i].kind == STEP_CLONE_AGAIN;
 	}
-	return 0;
+	return again > 1 ? -EINVAL : 0; /* there is one more stack */
 }
 
 /* The steps up to the clone are its arguments; returns the index of the clone. */
@@ -137,6 +144,8 @@ static int gather_clone_args(const struct step *steps, size_t count, struct clon
 /* Takes a child that did not get as far as its program off our hands. */
 static void reap(struct report *report)
 {
+	/* A second child may go on when the first, which waited for it, is killed. */
+	sys_kill(report->pid, SIGKILL);
 	/* ECHILD: SIGCHLD is ignored, or another thread waits for any child; it is dead either way */
 	sys_wait4(report->pid, NULL, __WALL);
 	sys_close(report->pidfd);
@@ -144,12 +153,30 @@ static void reap(struct report *report)
 	report->pidfd = -1;
 }
 
-static bool changes_user(const struct child *child)
+/* The first child has cloned again and is done; the second has the pid that is reported. */
+static void take_second(struct report *report, int first)
+{
+	sys_wait4(first, NULL, __WALL);
+	sys_close(report->pidfd);
+	/* -ESRCH: SIGCHLD is ignored, and it has ended already */
+	report->pidfd = sys_pidfd_open(report->pid);
+	if (report->pidfd < 0)
+		report->pidfd = -1;
+}
+
+static bool has_step(const struct child *child, uint32_t kind)
 {
 	for (uint32_t i = child->first; i < child->count; i++)
-		if (child->steps[i].kind == STEP_SET_UID || child->steps[i].kind == STEP_SET_GID)
+		if (child->steps[i].kind == kind)
 			return true;
 	return false;
+}
+
+/* What the kernel takes for a change of credentials: ids, or capabilities in another namespace. */
+static bool changes_user(const struct child *child)
+{
+	return has_step(child, STEP_SET_UID) || has_step(child, STEP_SET_GID) ||
+	       has_step(child, STEP_SET_NAMESPACES) || has_step(child, STEP_UNSHARE);
 }
 
 static void clone_and_wait(struct clone_args *args, struct child *child)
@@ -168,7 +195,8 @@ static void clone_and_wait(struct clone_args *args, struct child *child)
 		report->pidfd = -1;
 		report->error = (int32_t)-pid;
 	} else {
-		report->pid = (int32_t)pid;
+		if (report->pid != pid)
+			take_second(report, (int)pid);
 		if (report->error == 0 && report->index + 1 != child->count)
 			report->error = ECANCELED; /* killed on the way */
 		if (report->error != 0)
@@ -229,7 +257,7 @@ int spawn(const char *steps, size_t steps_size, const char *text, size_t text_si
 	    .tree = -1,
 	    .report = ret_report,
 	};
-	size_t count = steps_size / sizeof(struct step);
+	size_t count = steps_size / sizeof(struct step), stacks;
 	struct block block;
 	int clone, r;
 
@@ -240,14 +268,16 @@ int spawn(const char *steps, size_t steps_size, const char *text, size_t text_si
 	if (clone < 0)
 		return clone;
 	/* arguments and environment, each with its NULL at the end */
-	r = map_block((size_t)child.steps[count - 1].count + 2, &block);
+	child.first = (uint32_t)clone + 1;
+	child.count = (uint32_t)count;
+	stacks = has_step(&child, STEP_CLONE_AGAIN) ? 2 : 1;
+	r = map_block(stacks, (size_t)child.steps[count - 1].count + 2, &block);
 	if (r < 0)
 		return r;
 	args.stack = (uint64_t)(uintptr_t)(block.start + GUARD_SIZE);
 	args.stack_size = STACK_SIZE;
-	child.pointers = (char **)(block.start + GUARD_SIZE + STACK_SIZE);
-	child.first = (uint32_t)clone + 1;
-	child.count = (uint32_t)count;
+	child.second_stack = args.stack + STRIDE;
+	child.pointers = (char **)(block.start + stacks * STRIDE);
 	*ret_report = (struct report){.pid = -1, .pidfd = -1, .index = (uint32_t)clone};
 	clone_and_wait(&args, &child);
 	sys_munmap(block.start, block.size);

@@ -22,6 +22,7 @@ enum {
 	NR_FSOPEN = 430,
 	NR_FSCONFIG = 431,
 	NR_FSMOUNT = 432,
+	NR_PIDFD_OPEN = 434,
 	NR_CLONE3 = 435,
 	NR_CLOSE_RANGE = 436,
 	NR_OPENAT2 = 437,
@@ -32,6 +33,7 @@ enum {
 #define CLONE_VM 0x00000100ULL
 #define CLONE_PIDFD 0x00001000ULL
 #define CLONE_VFORK 0x00004000ULL
+#define CLONE_PARENT 0x00008000ULL
 #define CLONE_PARENT_SETTID 0x00100000ULL
 #define CLONE_CLEAR_SIGHAND 0x100000000ULL
 #define CLONE_INTO_CGROUP 0x200000000ULL
@@ -267,6 +269,21 @@ static inline int sys_getcwd(char *buffer, size_t size)
 static inline int sys_unshare(uint64_t flags)
 {
 	return (int)RAW(SYS_unshare, flags, 0, 0, 0, 0);
+}
+
+static inline int sys_kill(int pid, int signal)
+{
+	return (int)RAW(SYS_kill, pid, signal, 0, 0, 0);
+}
+
+static inline int sys_setns(int fd, uint64_t flags)
+{
+	return (int)RAW(SYS_setns, fd, flags, 0, 0, 0);
+}
+
+static inline int sys_pidfd_open(int pid)
+{
+	return (int)RAW(NR_PIDFD_OPEN, pid, 0, 0, 0, 0);
 }
 
 static inline int sys_sethostname(const char *name, size_t size)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pyns.cgroups import Cgroup, Limits
 from pyns.idmap import IdMap, check_maps
+from pyns.joining import Target, check_join
 from pyns.mounts import Mount, Proc, StrPath, encode_path
 from pyns.namespaces import Namespace
 
@@ -41,6 +42,8 @@ class Container:
         hostname: at most 64 bytes.
         domainname: NIS domain name, at most 64 bytes.
         loopback: whether lo is brought up. None: if NET is new.
+        join: namespaces to be in that are there: Namespace.NET → path of its file, pid of a process
+            that is in it, or an open file (of a namespace, or a pidfd).
         uid_map: which uids there are in a new USER namespace, and which these are outside. None:
             the caller's own, as the same. An unprivileged caller who asks for any namespace gets
             USER with it: it lends him the right to the others.
@@ -71,6 +74,7 @@ class Container:
     hostname: str | bytes | None = None
     domainname: str | bytes | None = None
     loopback: bool | None = None
+    join: Mapping[Namespace, Target] | tuple[tuple[Namespace, Target], ...] = ()
     uid_map: Sequence[IdMap] | None = None
     gid_map: Sequence[IdMap] | None = None
     time_offsets: Mapping[str, float] | tuple[tuple[str, float], ...] = ()
@@ -108,6 +112,19 @@ class Container:
         return (Proc(),) if self.namespaces & fresh == fresh else ()
 
     @property
+    def joined(self) -> Namespace:
+        """The kinds of namespaces that are joined."""
+        kinds = Namespace(0)
+        for kind in dict(self.join):
+            kinds |= kind
+        return kinds
+
+    @property
+    def joins(self) -> tuple[tuple[Namespace, Target], ...]:
+        """The namespaces to join, each with where it is found."""
+        return tuple(dict(self.join).items())
+
+    @property
     def has_loopback(self) -> bool:
         """Whether lo is brought up."""
         return Namespace.NET in self.namespaces if self.loopback is None else self.loopback
@@ -123,6 +140,8 @@ class Container:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, tuple(value))
+        join = self.join if isinstance(self.join, Mapping) else dict(self.join)
+        object.__setattr__(self, "join", check_join(join))
         offsets = self.time_offsets
         pairs = offsets.items() if isinstance(offsets, Mapping) else offsets
         object.__setattr__(self, "time_offsets", tuple(pairs))
@@ -144,6 +163,8 @@ class Container:
             raise TypeError(
                 f"namespaces={self.namespaces!r}: give Namespace.PID | ... , or parse()"
             )
+        if both := self.namespaces & self.joined:
+            raise ValueError(f"{both.words()}: either a new one, or join one")
         if self.limits is not None and not isinstance(self.limits, Limits):
             raise TypeError(f"limits={self.limits!r}: give Limits(...)")
         if self.cgroup is not None and not isinstance(self.cgroup, Cgroup):

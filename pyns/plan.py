@@ -6,7 +6,7 @@ import json
 import math
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -22,12 +22,14 @@ from pyns.command import (
 )
 from pyns.container import Container
 from pyns.idmap import Caller, IdMap, map_steps
+from pyns.joining import Joined, named
 from pyns.namespaces import Namespace
 from pyns.rootfs import root_steps
 from pyns.steps import (
     BirthInCgroup,
     ChangeDirectory,
     Clone,
+    CloneAgain,
     DefaultSignal,
     EnterCgroup,
     Execute,
@@ -39,6 +41,7 @@ from pyns.steps import (
     SetGid,
     SetGroups,
     SetHostname,
+    SetNamespaces,
     SetProcessGroup,
     SetUid,
     SetUmask,
@@ -86,10 +89,17 @@ def _as_json(value: Any) -> Any:
     return value.words() if isinstance(value, Namespace) else value
 
 
-def build_plan(container: Container, command: Command, entry: Entry, caller: Caller) -> Plan:
+def build_plan(
+    container: Container,
+    command: Command,
+    entry: Entry,
+    caller: Caller,
+    joins: Sequence[Joined] = (),
+) -> Plan:
     """Order everything that is asked for into steps. Each comment says what another order does."""
     new = container.namespaces
-    if new and not caller.is_privileged:
+    joined = container.joined
+    if new and not caller.is_privileged and Namespace.USER not in joined:
         new |= Namespace.USER  # lends him the right to the others (EPERM)
     steps: list[Step] = []
 
@@ -98,11 +108,18 @@ def build_plan(container: Container, command: Command, entry: Entry, caller: Cal
         steps.append(BirthInCgroup(*entry.birth))
     # A cgroup namespace's root is the cgroup that one is in when it is made. v1 groups are
     # entered after the clone; made by the clone, the namespace would show their full paths.
+    # Beside what is joined: new ones are made with the right that the joined ones give, and a new
+    # user namespace would take away the right to join (EPERM).
     late = new & Namespace.CGROUP if entry.tasks else Namespace(0)
+    if joins:
+        late = new
     steps.append(Clone(new & ~late & ~Namespace.TIME))
 
     # First of all: what follows is charged to the child's own limits.
     steps += [EnterCgroup(path, fd) for path, fd in entry.tasks]
+    if joins:
+        steps += _join_steps(joins, new & ~Namespace.TIME)
+        late = Namespace(0)
     if Namespace.USER in new:
         # As long as no id is mapped, no file can be made (EOVERFLOW). /proc is the caller's still.
         steps += map_steps(
@@ -138,7 +155,7 @@ def build_plan(container: Container, command: Command, entry: Entry, caller: Cal
     # After the root and the mounts, and a path in what they make visible. While the caller may
     # still enter it: before the uid changes, as subprocess does.
     if command.cwd is not None:
-        steps.append(ChangeDirectory(command.cwd, contained=Namespace.MOUNT in new))
+        steps.append(ChangeDirectory(command.cwd, contained=Namespace.MOUNT in new | joined))
     if command.umask >= 0:
         # after mount targets are made, which have their own modes
         steps.append(SetUmask(command.umask))
@@ -166,6 +183,23 @@ def build_plan(container: Container, command: Command, entry: Entry, caller: Cal
     return Plan(tuple(steps))
 
 
+def _join_steps(joins: Sequence[Joined], new: Namespace) -> Iterator[Step]:
+    # The user namespace first: it gives the right to the others (EPERM).
+    for join in sorted(joins, key=lambda join: Namespace.USER not in join.namespaces):
+        yield SetNamespaces(join.namespaces, join.path, join.fd)
+    born = Namespace.PID | Namespace.USER
+    if new & born or any(Namespace.PID in join.namespaces for join in joins):
+        yield CloneAgain(new)
+    elif new:
+        yield Unshare(new)
+    for join in joins:
+        if join.gid is not None:
+            yield SetGroups(())
+            yield SetGid(join.gid)
+        if join.uid is not None:
+            yield SetUid(join.uid)
+
+
 def _offsets(offsets: Iterable[tuple[str, float]]) -> str:
     lines = []
     for clock, seconds in offsets:
@@ -188,4 +222,5 @@ def dry_run(container: Container, args: Arguments) -> Plan:
         entry = planned_entry(container.limits, container.cgroup)
     elif container.cgroup is not None:
         entry = container.cgroup.closed_entry()
-    return build_plan(container, command, entry, Caller.current())
+    joins = named(container.joins)
+    return build_plan(container, command, entry, Caller.current(), joins)

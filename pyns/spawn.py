@@ -17,6 +17,7 @@ from pyns.command import Command
 from pyns.container import Container
 from pyns.errors import SpawnError
 from pyns.idmap import Caller, write_maps
+from pyns.joining import opened
 from pyns.namespaces import Namespace
 from pyns.plan import Plan, build_plan
 from pyns.steps import BirthInCgroup, ChangeDirectory, Clone, Execute, Unshare, WaitForParent
@@ -70,11 +71,13 @@ def spawn(child: Child, container: Container, command: Command) -> None:
     """
     command.check_fds()
     group = container.cgroup
-    with marshal.signals_blocked() as mask, ExitStack() as opened:
+    with marshal.signals_blocked() as mask, ExitStack() as opened_files:
         if container.limits is not None:
             group = child.private_cgroup = Cgroup.create(limits=container.limits, parent=group)
-        entry = Entry() if group is None else opened.enter_context(group.open_entry())
-        plan = build_plan(container, command, entry, Caller.current())
+        entry = Entry() if group is None else opened_files.enter_context(group.open_entry())
+        caller = Caller.current()
+        joins = opened_files.enter_context(opened(container.joins, caller))
+        plan = build_plan(container, command, entry, caller, joins)
         check_kernel(plan)
         with helping(plan, child.report):
             marshal.spawn(plan, mask, child.report)

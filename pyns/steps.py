@@ -212,6 +212,53 @@ class Unshare(Step):
 
 
 @dataclass(frozen=True)
+class SetNamespaces(Step):
+    """Joins namespaces that are there (setns(2))."""
+
+    kind = "set_namespaces"
+    namespaces: Namespace
+    path: str
+    fd: int = -1
+
+    def describe(self) -> str:
+        return f"join the namespaces of {self.path}: {self.namespaces.words()}"
+
+    def operands(self) -> Operands:
+        return Operands(fd=self.fd, flags=self.namespaces.value)
+
+    def hint(self, error: int) -> str | None:
+        return {
+            errno.EPERM: "Joining needs CAP_SYS_ADMIN in the user namespace that it belongs to: "
+            "join that as well, as its owner",
+            errno.EINVAL: "It is not a namespace of this kind, or the caller's own user namespace",
+            errno.EUSERS: "A time namespace can't be joined by a process that shares memory, as "
+            "this one does",
+            errno.ESRCH: "The process has ended",
+        }.get(error)
+
+
+@dataclass(frozen=True)
+class CloneAgain(Step):
+    """Makes another child, which goes on: the first can't enter a PID namespace itself."""
+
+    kind = "clone_again"
+    namespaces: Namespace
+
+    def describe(self) -> str:
+        if not self.namespaces:
+            return "go on in another child, born in what is joined"
+        return f"go on in another child, in new namespaces: {self.namespaces.words()}"
+
+    def operands(self) -> Operands:
+        return Operands(flags=self.namespaces.value)
+
+    def hint(self, error: int) -> str | None:
+        if error == errno.ENOMEM:
+            return "PID 1 of that PID namespace has ended, and with it all of it"
+        return Clone(self.namespaces).hint(error)
+
+
+@dataclass(frozen=True)
 class SetHostname(Step):
     """Sets the hostname of the UTS namespace (sethostname(2))."""
 

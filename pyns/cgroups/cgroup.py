@@ -158,6 +158,35 @@ class Cgroup:
         return cls(found)
 
     @classmethod
+    def of(cls, pid: int, *, foreign: bool = False) -> Cgroup:
+        """Return the cgroup that a process is in.
+
+        Args:
+            pid: the process.
+            foreign: whether to leave out the hierarchies in which the caller is in the same one.
+
+        Returns:
+            The group, in each hierarchy where its directory can be seen.
+
+        Raises:
+            FileNotFoundError: there is no such process (ENOENT).
+
+        Needs: nothing.
+        Source: cgroups(7).
+
+        Example:
+            >>> Cgroup.of(os.getpid()).paths == Cgroup.own().paths
+            True
+        """
+        own = current() if foreign else {}
+        directories = {
+            hierarchy: hierarchy.directory(path)
+            for hierarchy, path in current(pid).items()
+            if own.get(hierarchy) != path
+        }
+        return cls({h: Directory(path) for h, path in directories.items() if path is not None})
+
+    @classmethod
     def own(cls, *, leaf: str | None = None, everyone: bool = False) -> Cgroup:
         """Return the caller's own cgroup, to make children in that stay inside its limits.
 

@@ -32,6 +32,7 @@ def test_defaults_are_a_containers() -> None:
         "hostname": None,
         "domainname": None,
         "loopback": None,
+        "join": (),
         "uid_map": None,
         "gid_map": None,
         "time_offsets": (),

@@ -22,6 +22,7 @@ LAYERS = (
     {"pyns.marshal"},
     {"pyns.plan"},
     {"pyns.container"},
+    {"pyns.joining"},
     {"pyns.command", "pyns.idmap", "pyns.rootfs"},
     {"pyns.mounts", "pyns.cgroups"},
     {"pyns.steps", "pyns.cgroups.cgroup", "pyns.cgroups.sweeping"},

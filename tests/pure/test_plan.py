@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from typing import Any
 
 import pytest
 
@@ -11,11 +12,13 @@ from pyns import Bind, Container, Namespace, Plan, Proc, Tmpfs
 from pyns.cgroups.cgroup import Entry
 from pyns.command import Command
 from pyns.idmap import Caller, IdMap
+from pyns.joining import Joined
 from pyns.plan import build_plan
 from pyns.steps import (
     BirthInCgroup,
     ChangeDirectory,
     Clone,
+    CloneAgain,
     CloseRange,
     DefaultSignal,
     EnterCgroup,
@@ -23,8 +26,11 @@ from pyns.steps import (
     LoopbackUp,
     OpenTree,
     RestoreSignalMask,
+    SetGid,
     SetGroups,
     SetHostname,
+    SetNamespaces,
+    SetUid,
     Step,
     Unshare,
 )
@@ -426,3 +432,28 @@ def test_time_is_entered_by_the_program_and_its_offsets_are_set_before() -> None
         " 2. enter new namespaces: time",
         " 3. write 'boottime 1 500000000\\nmonotonic -1 500000000\\n' to /proc/self/timens_offsets",
     ]
+
+
+def test_what_is_joined_comes_first_and_new_ones_are_made_in_it() -> None:
+    join: dict[Namespace, Any] = {Namespace.NET: "/run/netns/a", Namespace.USER: 5}
+    box = Container(namespaces=Namespace.PID | Namespace.CGROUP, join=join)
+    joins = (Joined(Namespace.NET, "a", 6), Joined(Namespace.USER, "process 5", 7, uid=0, gid=3))
+    plan = build_plan(box, PLAIN, HYBRID, ORDINARY, joins)
+    entered = 2 + len(HYBRID.tasks)  # birth, clone, v1 groups
+    assert plan.steps[1] == Clone(Namespace(0))
+    assert plan.steps[entered : entered + 6] == (
+        SetNamespaces(Namespace.USER, "process 5", 7),
+        SetNamespaces(Namespace.NET, "a", 6),
+        CloneAgain(Namespace.PID | Namespace.CGROUP),
+        SetGroups(()),
+        SetGid(3),
+        SetUid(0),
+    )
+
+
+def test_joined_ones_alone_need_no_second_child() -> None:
+    box = Container(namespaces=Namespace.UTS, join={Namespace.NET: "/run/netns/a"})
+    plan = build_plan(box, PLAIN, NONE, ROOT, (Joined(Namespace.NET, "a", 6),))
+    kinds = [step.kind for step in plan]
+    assert kinds[:3] == ["clone", "set_namespaces", "unshare"]
+    assert "clone_again" not in kinds

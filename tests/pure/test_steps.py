@@ -20,6 +20,7 @@ from pyns.steps import (
     BirthInCgroup,
     ChangeDirectory,
     Clone,
+    CloneAgain,
     CloseRange,
     DefaultSignal,
     Duplicate,
@@ -40,6 +41,7 @@ from pyns.steps import (
     SetGid,
     SetGroups,
     SetHostname,
+    SetNamespaces,
     SetProcessGroup,
     SetUid,
     SetUmask,
@@ -86,6 +88,17 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         Operands((b"/proc/self/uid_map", b"0 1000 1")),
     ),
     (Unshare(Namespace.CGROUP), "enter new namespaces: cgroup", Operands(flags=0x02000000)),
+    (
+        SetNamespaces(Namespace.NET, "/run/netns/a", 6),
+        "join the namespaces of /run/netns/a: net",
+        Operands(fd=6, flags=0x40000000),
+    ),
+    (CloneAgain(Namespace(0)), "go on in another child, born in what is joined", Operands()),
+    (
+        CloneAgain(Namespace.PID),
+        "go on in another child, in new namespaces: pid",
+        Operands(flags=0x20000000),
+    ),
     (SetHostname(b"demo"), "set the hostname to 'demo'", Operands((b"demo",))),
     (SetDomainname(b"nis"), "set the domainname to 'nis'", Operands((b"nis",))),
     (LoopbackUp(), "bring the loopback interface up", Operands()),
@@ -171,6 +184,8 @@ HINTED: dict[type[Step], set[int]] = {
     Clone: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS},
     Unshare: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS},
     WriteFile: {errno.EPERM},
+    SetNamespaces: {errno.EPERM, errno.EINVAL, errno.EUSERS, errno.ESRCH},
+    CloneAgain: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS, errno.ENOMEM},
     NewRoot: {errno.ENOENT, errno.ENOTDIR},
     OpenTree: {errno.ENOENT},
     NewMount: {errno.EPERM},
@@ -252,7 +267,7 @@ def test_compiled_structs_are_those_of_plan_h(name: str) -> None:
 def test_hints_are_given_for_certain_errnos_only(step: Step) -> None:
     given = {number for number in errno.errorcode if step.hint(number) is not None}
     expected = HINTED.get(type(step), set())
-    if step == Clone(Namespace(0)):
+    if step in (Clone(Namespace(0)), CloneAgain(Namespace(0))):
         expected = expected - {errno.EPERM}  # without namespaces it is about something else
     if isinstance(step, OpenTree) and not step.recursive:
         expected = expected | {errno.EINVAL}
