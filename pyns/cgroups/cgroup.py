@@ -15,7 +15,17 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from pyns.cgroups import freezing, killing, limiting, owning, placing, v1, v2
+from pyns.cgroups import (
+    delegation,
+    freezing,
+    killing,
+    limiting,
+    moving,
+    owning,
+    placing,
+    v1,
+    v2,
+)
 from pyns.cgroups.files import Directory
 from pyns.cgroups.hierarchy import Hierarchy, current
 from pyns.cgroups.limits import Limits
@@ -100,7 +110,7 @@ class Cgroup:
                     if (
                         place.needed
                         or place.hierarchy in limited
-                        or error.errno not in placing.NOT_ALLOWED
+                        or error.errno not in delegation.NOT_ALLOWED
                         or (parent is not None and not owning.is_inside(place.base))
                     ):
                         raise
@@ -214,14 +224,18 @@ class Cgroup:
             >>> Cgroup.own().paths == [h.directory(path) for h, path in current().items()]
             True
         """
-        directories = {}
-        for hierarchy, path in current().items():
-            directory = hierarchy.directory(path)
-            if directory is not None and hierarchy.version == 2 and leaf is not None:
-                directory = owning.move_into_leaf(directory, leaf, everyone)
-            if directory is not None:
-                directories[hierarchy] = Directory(directory)
-        return cls(directories)
+        own = cls({})
+        try:
+            for hierarchy, path in current().items():
+                directory = hierarchy.directory(path)
+                if directory is not None and hierarchy.version == 2 and leaf is not None:
+                    directory = owning.move_into_leaf(directory, leaf, everyone)
+                if directory is not None:
+                    own._directories[hierarchy] = Directory(directory)
+        except BaseException:
+            own.close()
+            raise
+        return own
 
     @property
     def paths(self) -> list[str]:
@@ -319,7 +333,7 @@ class Cgroup:
             try:
                 directory.write("cgroup.procs", str(pid))
             except CgroupError as error:
-                error.hint = error.hint or owning.entry_hint(error.errno, directory)
+                error.hint = error.hint or moving.why_not_moved(error.errno, directory, pid)
                 raise
 
     def freeze(self, timeout: float = 10.0) -> None:

@@ -6,7 +6,7 @@ import errno
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 
-from pyns.cgroups import bpf, devices, v1, v2
+from pyns.cgroups import bpf, delegation, devices, v1, v2
 from pyns.cgroups.files import Directory
 from pyns.cgroups.hierarchy import Hierarchy, hierarchies
 from pyns.cgroups.limits import Limits, Write
@@ -124,11 +124,15 @@ def _explained(
     missing = error.errno == errno.ENOENT
     if missing and directory.read_if_there("cgroup.procs") is None:
         return error  # it is the group that is gone
+    if missing and hierarchy.version == 2:
+        hint = delegation.why_not_handed_down(write.controller, directory.path)
+    else:
+        hint = delegation.why_limit_refused(directory.path, write.file, error.errno)
     return CgroupError(
         errno.EOPNOTSUPP if missing else error.errno or 0,
         error.action,
         controller=error.controller,
         file=error.file,
         value=error.value,
-        hint=_VERSIONS[hierarchy.version].hint(write.file, error.errno or 0),
+        hint=hint or _VERSIONS[hierarchy.version].hint(write.file, error.errno or 0),
     )

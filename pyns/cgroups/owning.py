@@ -6,11 +6,11 @@ import errno
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 
+from pyns.cgroups import delegation, moving
 from pyns.cgroups.files import Directory
 from pyns.cgroups.hierarchy import Hierarchy, current
-from pyns.cgroups.placing import NOT_ALLOWED, delegation_hint, is_leaf, mark_leaf, split_name
+from pyns.cgroups.placing import is_leaf, mark_leaf, split_name
 from pyns.errors import CgroupError
 
 
@@ -42,13 +42,14 @@ def move_into_leaf(path: str, leaf: str, everyone: bool) -> str:
         return os.path.dirname(path)
     with Directory(path) as group:
         others = [pid for pid in group.pids() if pid != os.getpid()]
+        delegation.check_writable(group)  # before it is said who else is to leave it
         if others and not everyone:
+            named = moving.name_processes(others)
             raise CgroupError(
                 errno.EBUSY,
                 f"leave the cgroup {path} for its child {leaf}",
                 file=path,
-                hint=f"There are other processes in it: {_name(others)}; everyone=True moves them "
-                "along",
+                hint=f"There are other processes in it: {named}; everyone=True moves them along",
             )
         _make_leaf(path, leaf)
         with Directory(f"{path}/{leaf}") as child:
@@ -69,7 +70,7 @@ def _make_leaf(path: str, leaf: str) -> None:
             error.errno or 0,
             f"make the cgroup {path}/{leaf}",
             file=f"{path}/{leaf}",
-            hint=delegation_hint(path) if error.errno in NOT_ALLOWED else None,
+            hint=delegation.why_not_writable(path, error.errno),
         ) from None
 
 
@@ -78,33 +79,5 @@ def _move(pid: int, child: Directory) -> None:
         child.write("cgroup.procs", str(pid))
     except CgroupError as error:
         if error.errno != errno.ESRCH:  # it has ended
-            error.hint = error.hint or entry_hint(error.errno, child)
+            error.hint = error.hint or moving.why_not_moved(error.errno, child, pid)
             raise
-
-
-def _name(pids: list[int]) -> str:
-    names = []
-    for pid in pids[:5]:
-        try:
-            names.append(f"{pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})")
-        except OSError:
-            names.append(str(pid))
-    return ", ".join(names) + (", ..." if len(pids) > 5 else "")
-
-
-def entry_hint(error: int | None, directory: Directory) -> str | None:
-    """Return what to do when the kernel lets no process into a group."""
-    if error == errno.EOPNOTSUPP:
-        kind = (directory.read_if_there("cgroup.type") or "").strip()
-        return f"Its cgroup.type is {kind!r}: only a domain takes processes"
-    if error == errno.EBUSY:
-        return "It hands controllers down, so the kernel allows processes only in its children"
-    if error in NOT_ALLOWED:
-        return (
-            "A process is moved by who may write the cgroup.procs of both groups and of the one "
-            "above them: delegation hands over whole subtrees (cgroups(7))"
-        )
-    return {
-        errno.ENOSPC: "The group has no CPUs or no memory nodes (cpuset.cpus, cpuset.mems)",
-        errno.ESRCH: "There is no such process",
-    }.get(error or 0)

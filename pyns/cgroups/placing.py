@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from pyns.cgroups import delegation, moving
+from pyns.cgroups.delegation import NOT_ALLOWED
 from pyns.cgroups.files import Directory
 from pyns.cgroups.hierarchy import Hierarchy, current, hierarchies
 from pyns.errors import CgroupError
@@ -18,8 +20,6 @@ from pyns.errors import CgroupError
 # what statistics come from: a group has these where it may, limits or not
 _COUNTING = {"cpu", "cpuacct", "memory", "pids"}
 DEFAULT_PARENT = "pyns"
-_READ_ONLY = "The cgroup filesystem is mounted read-only, as in most containers"
-NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Place(NamedTuple):
@@ -50,7 +50,7 @@ def places(
         CgroupError: a controller that is needed is not there (EOPNOTSUPP).
     """
     bases = default_bases() if parents is None else {h: (path, ()) for h, path in parents.items()}
-    check_offered(needed, tuple(bases), "This host" if parents is None else "The parent")
+    check_offered(needed, tuple(bases), None if parents is None else "The parent")
     wanted = needed | _COUNTING
     if not any(hierarchy.version == 2 for hierarchy in bases):
         wanted = wanted | {"freezer"}  # to kill; v2 has cgroup.kill
@@ -101,15 +101,24 @@ def is_leaf(path: str) -> bool:
     return True
 
 
-def check_offered(needed: set[str], offered: Sequence[Hierarchy], where: str) -> None:
-    """Raise CgroupError (EOPNOTSUPP) for a controller that none of the hierarchies has."""
+def check_offered(needed: set[str], offered: Sequence[Hierarchy], where: str | None) -> None:
+    """Raise CgroupError (EOPNOTSUPP) for a controller that none of the hierarchies has.
+
+    Args:
+        needed: the controllers.
+        offered: the hierarchies.
+        where: what they are those of, in words; None for this host.
+    """
     controllers = {controller for h in offered for controller in h.controllers}
     for controller in sorted(needed - controllers):
+        there = f"{where or 'This host'} has: {', '.join(sorted(controllers)) or 'none'}"
+        if where is None:
+            there += f". {delegation.why_not_on_this_host(controller)}"
         raise CgroupError(
             errno.EOPNOTSUPP,
             f"use the cgroup controller {controller}",
             controller=controller,
-            hint=f"{where} has: {', '.join(sorted(controllers)) or 'none'}",
+            hint=there,
         )
 
 
@@ -202,32 +211,14 @@ def _mkdir(path: str, *, exist_ok: bool = False) -> bool:
 
 
 def _mkdir_hint(error: int | None, path: str) -> str | None:
-    if error in (errno.EACCES, errno.EPERM):
-        return delegation_hint(os.path.dirname(path))
+    if error in NOT_ALLOWED:
+        return delegation.why_not_writable(os.path.dirname(path), error)
     return {
-        errno.EROFS: _READ_ONLY,
         errno.EEXIST: "Another group of that name is there",
         errno.EAGAIN: "cgroup.max.descendants or cgroup.max.depth of a group above is reached",
         errno.ENOSPC: "The kernel has no number left for another memory cgroup; removed ones keep "
         "theirs as long as memory is charged to them",
     }.get(error or 0)
-
-
-def delegation_hint(path: str) -> str:
-    """Return how the caller comes to a group that it may write, on this host."""
-    try:
-        owner = f"It belongs to uid {os.stat(path).st_uid}, the caller is {os.geteuid()}. "
-    except OSError:
-        owner = ""
-    if os.path.isdir("/run/systemd/system"):
-        return (
-            f"{owner}Start the program in a delegated group: systemd-run --user --scope "
-            "-p Delegate=yes -- COMMAND"
-        )
-    return (
-        f"{owner}Root can delegate one: make a cgroup and chown it with its cgroup.procs, "
-        "cgroup.subtree_control and cgroup.threads (cgroups(7))"
-    )
 
 
 def _hand_down(hierarchy: Hierarchy, path: str, needed: set[str]) -> None:
@@ -238,8 +229,11 @@ def _hand_down(hierarchy: Hierarchy, path: str, needed: set[str]) -> None:
     if not wanted:
         return
     with Directory(path) as directory:
-        handed = directory.read("cgroup.subtree_control").split()
-        for controller in sorted(wanted.difference(handed)):
+        missing = wanted.difference(directory.read("cgroup.subtree_control").split())
+        if missing and _is_occupied(directory):
+            _refuse_occupied(directory, missing.intersection(needed))
+            return
+        for controller in sorted(missing):
             try:
                 directory.write("cgroup.subtree_control", f"+{controller}", controller)
             except CgroupError as error:
@@ -248,24 +242,39 @@ def _hand_down(hierarchy: Hierarchy, path: str, needed: set[str]) -> None:
                     raise
 
 
+def _is_occupied(directory: Directory) -> bool:
+    """Whether the processes in a v2 group keep it from handing controllers down.
+
+    The kernel refuses that itself (EBUSY), but not for cpu, cpuset and pids: with these the group
+    becomes a threaded domain, and what is made below takes no processes (EOPNOTSUPP).
+    """
+    if directory.read_if_there("cgroup.type") in (None, "domain threaded\n", "threaded\n"):
+        return False  # the root of the hierarchy, or meant for threads
+    return bool(directory.pids())
+
+
+def _refuse_occupied(directory: Directory, needed: set[str]) -> None:
+    for controller in sorted(needed):
+        delegation.check_writable(directory, controller)  # or leaving it would not help
+        raise CgroupError(
+            errno.EBUSY,
+            f"hand {controller} down from the cgroup {directory.path}",
+            controller=controller,
+            file=f"{directory.path}/cgroup.subtree_control",
+            value=f"+{controller}",
+            hint=moving.why_occupied(directory.path),
+        )
+
+
 def _hand_down_hint(error: int | None, controller: str, directory: Directory) -> str | None:
     if error == errno.EBUSY:
-        return (
-            "The group has processes of its own, and v2 hands controllers only to the children of "
-            "groups without. If they are the caller's, Cgroup.own(leaf=...) moves it into a child"
-        )
+        return moving.why_occupied(directory.path)
     if error == errno.ENOENT:
-        return (
-            f"{controller} was not handed down to this group (cgroup.controllers). Under systemd "
-            "Delegate= of the unit does that; for all users, a drop-in for user@.service with "
-            '"[Service]" and "Delegate=cpu cpuset io memory pids"'
-        )
+        return delegation.why_not_handed_down(controller, directory.path)
     if error == errno.EOPNOTSUPP:
         kind = (directory.read_if_there("cgroup.type") or "").strip()
         return f"The group is {kind}: only a domain hands {controller} down"
-    if error == errno.EROFS:
-        return _READ_ONLY
-    return delegation_hint(directory.path) if error in NOT_ALLOWED else None
+    return delegation.why_not_writable(directory.path, error)
 
 
 def _inherit_cpus(hierarchy: Hierarchy, parent: str, directory: Directory) -> None:

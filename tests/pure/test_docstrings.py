@@ -18,6 +18,7 @@ import pytest
 import pyns
 from pyns import CgroupError, SpawnError, Usage, cgroups, namespaces
 from pyns.cgroups import Hierarchy, Stats
+from pyns.cgroups.systemd import delegated_scope
 from pyns.steps import LoopbackUp
 
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Needs", "Source", "Example")
@@ -40,6 +41,7 @@ def members_of(name: str, cls: type) -> Iterator[tuple[str, Any]]:
 
 
 PUBLIC = dict([*names_of(pyns), *names_of(cgroups), ("pyns.namespaces.of", namespaces.of)])
+PUBLIC["pyns.cgroups.systemd.delegated_scope"] = delegated_scope
 METHODS = {
     key: method
     for name, value in PUBLIC.items()
@@ -67,6 +69,7 @@ DEMANDED = {
     "pyns.cgroups.Cgroup.stats": WHOLE,
     "pyns.cgroups.Cgroup.kill": WHOLE,
     "pyns.cgroups.Cgroup.remove": WHOLE,
+    "pyns.cgroups.systemd.delegated_scope": WHOLE,
     # pure: no privilege, no man page
     "pyns.Container.plan": {"Raises", "Needs", "Example"},
     "pyns.Namespace.parse": {"Raises", "Example"},

@@ -25,6 +25,7 @@ LAYERS = (
     {"pyns.joining"},
     {"pyns.command", "pyns.idmap", "pyns.rootfs"},
     {"pyns.mounts", "pyns.cgroups"},
+    {"pyns.cgroups.systemd"},
     {"pyns.steps", "pyns.cgroups.cgroup", "pyns.cgroups.sweeping"},
     {"pyns.cgroups.limiting"},
     {
@@ -37,6 +38,8 @@ LAYERS = (
         "pyns.cgroups.v2",
     },
     {"pyns.cgroups.freezing", "pyns.cgroups.placing"},
+    {"pyns.cgroups.moving"},
+    {"pyns.cgroups.delegation"},
     {
         "pyns.cgroups.files",
         "pyns.cgroups.hierarchy",
@@ -151,13 +154,17 @@ def test_only_marshal_spawn_and_namespaces_touch_the_shim() -> None:
     assert sources <= {"pyns.marshal", "pyns.spawn", "pyns.namespaces"}
 
 
-def test_only_the_build_of_the_shim_needs_more_than_the_standard_library() -> None:
+def test_only_the_build_of_the_shim_and_an_extra_need_more_than_the_standard_library() -> None:
     foreign = {
-        (found.source, found.target.split(".")[0])
+        (found.source, found.target.split(".")[0], found.deferred)
         for found in IMPORTS
         if found.target.split(".")[0] not in sys.stdlib_module_names | {"pyns"}
     }
-    assert foreign == {("pyns._shim_build", "cffi")}
+    # an extra is imported when it is used, not with pyns
+    assert foreign == {
+        ("pyns._shim_build", "cffi", False),
+        ("pyns.cgroups.systemd", "jeepney", True),
+    }
 
 
 def test_kernel_is_checked_before_anything_else_of_pyns_is_imported() -> None:
