@@ -13,7 +13,9 @@
 #include "shim.h"
 
 #include <net/if.h>
+#include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -270,6 +272,24 @@ static int duplicate(int fd, int number)
 	return r < 0 ? r : 0;
 }
 
+/*
+ * To be looked at after the signal is asked for: a parent that dies from now on kills us, one that was
+ * dead already shows in its pidfd. getppid() is 0 in a new PID namespace, whoever the parent is.
+ */
+static int die_with_parent(int pidfd)
+{
+	const uint64_t now[2] = {0};
+	struct pollfd parent = {.fd = pidfd, .events = POLLIN};
+	int r = sys_prctl(PR_SET_PDEATHSIG, SIGKILL);
+
+	if (r < 0)
+		return r;
+	r = sys_ppoll(&parent, 1, now);
+	if (r < 0)
+		return r;
+	return r == 0 ? 0 : -ESRCH;
+}
+
 /* Fills one array of execve's, ended by NULL; returns the text after its last string. */
 static const char *fill(char ***pointers, const char *text, uint64_t count)
 {
@@ -361,6 +381,12 @@ static int run_step(struct child *child, const struct step *step)
 		return sys_close_range((unsigned int)step->flags, (unsigned int)step->value);
 	case STEP_RESTORE_SIGNAL_MASK:
 		return sys_rt_sigprocmask(SIG_SETMASK, &child->signal_mask, NULL);
+	case STEP_SET_RLIMIT:
+		return sys_prlimit64(0, (unsigned int)step->value, text, NULL);
+	case STEP_NO_NEW_PRIVILEGES:
+		return sys_prctl(PR_SET_NO_NEW_PRIVS, 1);
+	case STEP_DIE_WITH_PARENT:
+		return die_with_parent(step->fd);
 	case STEP_EXECUTE:
 		return execute(child, step, text);
 	default:

@@ -35,6 +35,11 @@ enum step_kind {
 	STEP_DUPLICATE,         /* fd, value: the new number; the same: only inheritable */
 	STEP_CLOSE_RANGE,       /* flags: first; value: last */
 	STEP_RESTORE_SIGNAL_MASK,
+	/* hardening */
+	STEP_SET_RLIMIT, /* value: RLIMIT_...; text: struct rlimit64 */
+	STEP_NO_NEW_PRIVILEGES,
+	STEP_DIE_WITH_PARENT, /* fd: pidfd of the thread that clones */
+	/* the last of all */
 	STEP_EXECUTE, /* text: flags candidates, then value arguments, then environment */
 	STEP_END,     /* no step: the number of kinds */
 };

@@ -364,6 +364,16 @@ static inline int sys_setresuid(uint32_t uid)
 	return (int)RAW(SYS_setresuid, uid, uid, uid, 0, 0);
 }
 
+static inline int sys_prlimit64(int pid, unsigned int resource, const void *limit, void *old)
+{
+	return (int)RAW(SYS_prlimit64, pid, resource, limit, old, 0);
+}
+
+static inline int sys_ppoll(void *fds, unsigned int count, const void *timeout)
+{
+	return (int)RAW(SYS_ppoll, fds, count, timeout, NULL, 0);
+}
+
 static inline int sys_execve(const char *path, char *const *arguments, char *const *environment)
 {
 	return (int)RAW(SYS_execve, path, arguments, environment, 0, 0);

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyns.cgroups import Cgroup, Limits
 from pyns.mounts import Mount, Proc, StrPath, encode_path
 from pyns.namespaces import Namespace
+from pyns.rlimits import Rlimit, Rlimits, parse_rlimits
 
 if TYPE_CHECKING:
     from pyns.command import Arguments
@@ -43,6 +44,12 @@ class Container:
         cgroup: a group to be in. It is not removed.
         limits: limits of a group of its own, made for it below `cgroup` (or below the default
             parent, see `Cgroup.create`) and removed after it.
+        rlimits: resource limits of the process (prlimit(2)): "nofile" → a number for both, or
+            (soft, hard), or "unlimited". nproc counts all processes of its user, also outside.
+        no_new_privileges: whether execve grants it nothing: no set-user-ID, no file capabilities.
+        die_with_parent: whether it is killed when the caller dies, even by SIGKILL. What counts
+            is the end of the *thread* that starts it. A set-user-ID program lifts it,
+            unless no_new_privileges.
 
     Raises:
         ValueError: the combination makes no sense; the message says what is missing.
@@ -64,12 +71,17 @@ class Container:
     loopback: bool | None = None
     cgroup: Cgroup | None = None
     limits: Limits | None = None
+    # hardening
+    rlimits: Mapping[str, Rlimit] | Rlimits | None = None
+    no_new_privileges: bool = False
+    die_with_parent: bool = False
 
     def __post_init__(self) -> None:
         if self.mounts is not None:
             # once: it may be an iterator
             object.__setattr__(self, "mounts", tuple(self.mounts))
         self._check_types()
+        self._check_hardening()
         if missing := self.namespaces & _NOT_YET:
             raise ValueError(f"namespaces: {missing.words()} is not supported yet")
         if self.root is not None:
@@ -122,6 +134,14 @@ class Container:
                 raise TypeError(
                     f"mounts: {mount!r} is not a mount, as Bind(...), Tmpfs(...), Proc()"
                 )
+
+    def _check_hardening(self) -> None:
+        """Check what restricts the program, and keep each in its one form."""
+        for name in ("no_new_privileges", "die_with_parent"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name}={getattr(self, name)!r} is not a bool")
+        if self.rlimits is not None:
+            object.__setattr__(self, "rlimits", parse_rlimits(self.rlimits))
 
     def plan(self, args: Arguments) -> Plan:
         """Return the steps that starting a program would take, without starting anything.

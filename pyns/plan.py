@@ -21,17 +21,20 @@ from pyns.command import (
 )
 from pyns.container import Container
 from pyns.namespaces import Namespace
+from pyns.rlimits import rlimit_steps
 from pyns.rootfs import root_steps
 from pyns.steps import (
     BirthInCgroup,
     ChangeDirectory,
     Clone,
     DefaultSignal,
+    DieWithParent,
     EnterCgroup,
     Execute,
     LoopbackUp,
     MakePrivate,
     NewSession,
+    NoNewPrivileges,
     RestoreSignalMask,
     SetDomainname,
     SetGid,
@@ -83,8 +86,17 @@ def _as_json(value: Any) -> Any:
     return value.words() if isinstance(value, Namespace) else value
 
 
-def build_plan(container: Container, command: Command, entry: Entry) -> Plan:
-    """Order everything that is asked for into steps. Each comment says what another order does."""
+def build_plan(
+    container: Container, command: Command, entry: Entry, *, parent_pidfd: int = -1
+) -> Plan:
+    """Order everything that is asked for into steps. Each comment says what another order does.
+
+    Args:
+        container: what to isolate.
+        command: what to start.
+        entry: how the cgroups are entered.
+        parent_pidfd: of the thread that will clone, for `die_with_parent`.
+    """
     new = container.namespaces
     steps: list[Step] = []
 
@@ -121,6 +133,9 @@ def build_plan(container: Container, command: Command, entry: Entry) -> Plan:
     if command.umask >= 0:
         # after mount targets are made, which have their own modes
         steps.append(SetUmask(command.umask))
+    # After everything that opens files (nofile: EMFILE). Before the uid changes: root may go above
+    # its hard limits (EPERM).
+    steps += rlimit_steps(container.rlimits or ())
     if command.restore_signals:
         steps += [DefaultSignal(signal.SIGPIPE), DefaultSignal(signal.SIGXFSZ)]
     if command.start_new_session:
@@ -136,6 +151,12 @@ def build_plan(container: Container, command: Command, entry: Entry) -> Plan:
         steps.append(SetGid(command.gid))
     if command.uid is not None:
         steps.append(SetUid(command.uid))
+
+    if container.no_new_privileges:
+        steps.append(NoNewPrivileges())
+    if container.die_with_parent:
+        # after the uid, whose change takes it back
+        steps.append(DieWithParent(parent_pidfd))
 
     # After everything that opens files: what is not passed on is closed (CVE-2024-21626).
     steps += command.fd_steps()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from contextlib import ExitStack, suppress
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 from pyns import marshal
 from pyns.cgroups import Cgroup
@@ -18,6 +20,8 @@ from pyns.steps import BirthInCgroup, ChangeDirectory, Clone, Execute
 
 # What clone3 says of the cgroup to be born in, and of nothing else (clone(2)).
 _BIRTH_ERRORS = {errno.EACCES, errno.EBUSY, errno.EOPNOTSUPP, errno.ENOENT, errno.ENODEV}
+
+_PIDFD_THREAD = os.O_EXCL  # pidfd_open(2)
 
 
 class Child:
@@ -69,10 +73,27 @@ def spawn(child: Child, container: Container, command: Command) -> None:
         if container.limits is not None:
             group = child.private_cgroup = Cgroup.create(limits=container.limits, parent=group)
         entry = Entry() if group is None else opened.enter_context(group.open_entry())
-        plan = build_plan(container, command, entry)
+        parent_pidfd = opened.enter_context(_own_pidfd()) if container.die_with_parent else -1
+        plan = build_plan(container, command, entry, parent_pidfd=parent_pidfd)
         marshal.spawn(plan, mask, child.report)
     if child.report.error:
         raise explain(plan, child.report.index, child.report.error, command)
+
+
+@contextmanager
+def _own_pidfd() -> Iterator[int]:
+    """Open a pidfd of the calling thread, whose end is what a child that is to die with it sees."""
+    try:
+        fd = os.pidfd_open(threading.get_native_id(), _PIDFD_THREAD)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # Before Linux 6.9 a process's only. It tells a little later, when all threads are gone.
+        fd = os.pidfd_open(os.getpid())
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def explain(plan: Plan, index: int, error: int, command: Command) -> OSError:

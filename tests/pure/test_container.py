@@ -34,6 +34,9 @@ def test_defaults_are_a_containers() -> None:
         "loopback": None,
         "cgroup": None,
         "limits": None,
+        "rlimits": None,
+        "no_new_privileges": False,
+        "die_with_parent": False,
     }
 
 

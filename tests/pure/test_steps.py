@@ -15,6 +15,7 @@ from cffi import FFI
 
 from pyns._shim import ffi, lib
 from pyns.namespaces import Namespace
+from pyns.rlimits import INFINITY, SetRlimit
 from pyns.steps import (
     Attach,
     BirthInCgroup,
@@ -22,6 +23,7 @@ from pyns.steps import (
     Clone,
     CloseRange,
     DefaultSignal,
+    DieWithParent,
     Duplicate,
     EnterCgroup,
     Execute,
@@ -31,6 +33,7 @@ from pyns.steps import (
     NewMount,
     NewRoot,
     NewSession,
+    NoNewPrivileges,
     OpenTree,
     Operands,
     PivotRoot,
@@ -124,6 +127,18 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
     ),
     (RestoreSignalMask(), "restore the caller's signal mask", Operands()),
     (
+        SetRlimit("nofile", 64, 128),
+        "set the resource limit nofile to 64, the hard limit to 128",
+        Operands(value=7, data=struct.pack("=QQ", 64, 128)),
+    ),
+    (
+        SetRlimit("core", INFINITY, INFINITY),
+        "set the resource limit core to unlimited",
+        Operands(value=4, data=b"\xff" * 16),
+    ),
+    (NoNewPrivileges(), "gain no new privileges by execve", Operands()),
+    (DieWithParent(9), "be killed when the thread that started it ends", Operands(fd=9)),
+    (
         Execute((b"/bin/ls",), (b"ls", b"-l"), (b"A=1",)),
         "execute '/bin/ls' with arguments ['ls', '-l']",
         Operands((b"/bin/ls", b"ls", b"-l", b"A=1"), flags=1, value=2),
@@ -158,6 +173,7 @@ HINTED: dict[type[Step], set[int]] = {
     NewMount: {errno.EPERM},
     Attach: {errno.EROFS, errno.ELOOP, errno.ENOTDIR, errno.EINVAL},
     PivotRoot: {errno.EINVAL},
+    SetRlimit: {errno.EPERM},
 }
 # a hint begins as a sentence does, or with the name of a parameter or system call
 HINT = re.compile(r"(?:[A-Z]|root= |source |clone3 )[^\n]*[^\s.]")

@@ -123,6 +123,10 @@ def test_the_well_formed_plan_that_the_others_are_made_of_runs(spawned: Callable
         pytest.param(
             CLONE + record("SET_GROUPS", text=16) + EXECUTE, TRUE, id="no groups, beyond the text"
         ),
+        pytest.param(CLONE + record("SET_RLIMIT") + EXECUTE, TRUE, id="rlimit half beyond"),
+        pytest.param(
+            CLONE + record("SET_RLIMIT", text=2**32 - 1) + EXECUTE, TRUE, id="rlimit beyond"
+        ),
     ],
 )
 def test_a_malformed_plan_is_einval_and_starts_nothing(
