@@ -38,7 +38,11 @@ enum step_kind {
 	/* hardening */
 	STEP_SET_RLIMIT, /* value: RLIMIT_...; text: struct rlimit64 */
 	STEP_NO_NEW_PRIVILEGES,
-	STEP_DIE_WITH_PARENT, /* fd: pidfd of the thread that clones */
+	STEP_DROP_BOUNDING,     /* flags: the capabilities to keep, a bit each */
+	STEP_KEEP_CAPABILITIES, /* over a change of the uid */
+	STEP_SET_CAPABILITIES,  /* flags: effective, permitted and inheritable */
+	STEP_RAISE_AMBIENT,     /* flags: capabilities */
+	STEP_DIE_WITH_PARENT,   /* fd: pidfd of the thread that clones */
 	/* the last of all */
 	STEP_EXECUTE, /* text: flags candidates, then value arguments, then environment */
 	STEP_END,     /* no step: the number of kinds */

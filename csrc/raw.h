@@ -11,6 +11,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 /* the same numbers on every architecture */
@@ -362,6 +363,16 @@ static inline int sys_setresgid(uint32_t gid)
 static inline int sys_setresuid(uint32_t uid)
 {
 	return (int)RAW(SYS_setresuid, uid, uid, uid, 0, 0);
+}
+
+static inline int sys_prctl_ambient(unsigned long operation, unsigned long capability)
+{
+	return (int)RAW(SYS_prctl, PR_CAP_AMBIENT, operation, capability, 0, 0);
+}
+
+static inline int sys_capset(const void *header, const void *data)
+{
+	return (int)RAW(SYS_capset, header, data, 0, 0, 0);
 }
 
 static inline int sys_prlimit64(int pid, unsigned int resource, const void *limit, void *old)

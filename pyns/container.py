@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pyns.capabilities import parse_capabilities
 from pyns.cgroups import Cgroup, Limits
 from pyns.mounts import Mount, Proc, StrPath, encode_path
 from pyns.namespaces import Namespace
@@ -46,6 +47,9 @@ class Container:
             parent, see `Cgroup.create`) and removed after it.
         rlimits: resource limits of the process (prlimit(2)): "nofile" → a number for both, or
             (soft, hard), or "unlimited". nproc counts all processes of its user, also outside.
+        capabilities: those that the program keeps, by name ("net_bind_service"), in all five sets
+            (effective, permitted, inheritable, bounding, ambient), also as another user; () drops
+            all. None: as the caller has them, and as execve(2) and the uid make them.
         no_new_privileges: whether execve grants it nothing: no set-user-ID, no file capabilities.
         die_with_parent: whether it is killed when the caller dies, even by SIGKILL. What counts
             is the end of the *thread* that starts it. A set-user-ID program lifts it,
@@ -73,6 +77,7 @@ class Container:
     limits: Limits | None = None
     # hardening
     rlimits: Mapping[str, Rlimit] | Rlimits | None = None
+    capabilities: Collection[str] | None = None
     no_new_privileges: bool = False
     die_with_parent: bool = False
 
@@ -142,6 +147,8 @@ class Container:
                 raise TypeError(f"{name}={getattr(self, name)!r} is not a bool")
         if self.rlimits is not None:
             object.__setattr__(self, "rlimits", parse_rlimits(self.rlimits))
+        if self.capabilities is not None:
+            object.__setattr__(self, "capabilities", parse_capabilities(self.capabilities))
 
     def plan(self, args: Arguments) -> Plan:
         """Return the steps that starting a program would take, without starting anything.

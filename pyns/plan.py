@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
+from pyns import capabilities
 from pyns.cgroups.cgroup import Entry, planned_entry
 from pyns.command import (
     Arguments,
@@ -144,6 +145,11 @@ def build_plan(
         # after the session: a session's leader can't change its group (EPERM)
         steps.append(SetProcessGroup(command.process_group))
 
+    if container.capabilities is not None:
+        # While there is CAP_SETPCAP: before the uid changes (EPERM).
+        changes_uid = command.uid is not None
+        steps += capabilities.steps_before_uid(container.capabilities, changes_uid=changes_uid)
+
     # The uid last: without it, neither groups nor gid can change (EPERM).
     if command.groups is not None:
         steps.append(SetGroups(command.groups))
@@ -152,10 +158,14 @@ def build_plan(
     if command.uid is not None:
         steps.append(SetUid(command.uid))
 
+    # After all that needs capabilities, ids included (EPERM). A change of the uid would empty the
+    # effective and ambient sets again.
+    if container.capabilities is not None:
+        steps += capabilities.steps_after_uid(container.capabilities)
     if container.no_new_privileges:
         steps.append(NoNewPrivileges())
     if container.die_with_parent:
-        # after the uid, whose change takes it back
+        # after the uid and the capabilities, whose change takes it back
         steps.append(DieWithParent(parent_pidfd))
 
     # After everything that opens files: what is not passed on is closed (CVE-2024-21626).

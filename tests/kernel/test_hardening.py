@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,6 +57,67 @@ class TestRlimits:
             run(box(rlimits={"nofile": "unlimited"}), ["true"])
         assert "CAP_SYS_RESOURCE on the host" in str(caught.value)
         assert "set the resource limit nofile to unlimited" in str(caught.value)
+
+
+class TestCapabilities:
+    SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+
+    def inside(self, shell: Shell, container: Container, **options: Any) -> dict[str, int]:
+        status = fields(shell(container, STATUS, **options))
+        return {name: int(status[name], 16) for name in self.SETS}
+
+    @pytest.mark.usefixtures("root_only")
+    @pytest.mark.parametrize(
+        "options", [{}, {"user": 65534, "extra_groups": []}], ids=["0", "65534"]
+    )
+    @pytest.mark.parametrize(
+        ("names", "mask"), [((), 0), (["net_raw", "CAP_CHOWN"], 1 | 1 << 13)], ids=["none", "two"]
+    )
+    def test_kept_ones_are_in_all_five_sets_and_no_others(
+        self, shell: Shell, options: dict[str, Any], names: Any, mask: int
+    ) -> None:
+        container = box(capabilities=names)
+        assert self.inside(shell, container, **options) == dict.fromkeys(self.SETS, mask)
+
+    @pytest.mark.usefixtures("root_only", "namespaces")
+    def test_none_are_left_in_a_container_of_every_namespace(self, shell: Shell) -> None:
+        container = Container(hostname="x", capabilities=(), rlimits={"core": 0})
+        assert self.inside(shell, container) == dict.fromkeys(self.SETS, 0)
+        script = "mount -t tmpfs none /mnt 2>/dev/null || echo refused"
+        assert shell(container, script) == "refused"
+
+    @pytest.mark.usefixtures("root_only")
+    def test_kept_one_works_for_another_user(self, shell: Shell, tmp_path: Path) -> None:
+        tmp_path.chmod(0o755)
+        tmp_path.joinpath("file").touch()
+        script = "chown 5 file 2>/dev/null || echo refused"
+        options = {"user": 65534, "cwd": tmp_path}
+        assert shell(box(capabilities=()), script, **options) == "refused"
+        assert shell(box(capabilities=["chown"]), script, **options) == ""
+
+    @pytest.mark.usefixtures("root_only")
+    def test_of_the_caller_stay(self, shell: Shell) -> None:
+        before = fields(Path("/proc/thread-self/status").read_text())
+        self.inside(shell, box(capabilities=()), user=65534)
+        after = fields(Path("/proc/thread-self/status").read_text())
+        assert [after[name] for name in self.SETS] == [before[name] for name in self.SETS]
+
+    @pytest.mark.usefixtures("ordinary")
+    def test_ordinary_user_is_told_what_is_missing(self) -> None:
+        with pytest.raises(SpawnError, match=r"EPERM.*It takes CAP_SETPCAP, as root or in a user"):
+            run(box(capabilities=()), ["true"])
+
+    @pytest.mark.usefixtures("root_only")
+    def test_one_that_the_caller_lacks_can_not_be_kept(self) -> None:
+        outer = (
+            "from pyns import *\n"
+            "try: run(Container(namespaces=Namespace(0), capabilities=['net_raw']), ['true'])\n"
+            "except SpawnError as error: print(error)"
+        )
+        command = [sys.executable, "-P", "-c", outer]
+        done = run(box(capabilities=["setpcap"]), command, capture_output=True, text=True)
+        assert "have the capabilities cap_net_raw: Operation not permitted" in done.stdout
+        assert "the caller lacks one of them" in done.stdout
 
 
 class TestNoNewPrivileges:

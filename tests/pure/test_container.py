@@ -35,6 +35,7 @@ def test_defaults_are_a_containers() -> None:
         "cgroup": None,
         "limits": None,
         "rlimits": None,
+        "capabilities": None,
         "no_new_privileges": False,
         "die_with_parent": False,
     }

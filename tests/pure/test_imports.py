@@ -23,7 +23,7 @@ LAYERS = (
     {"pyns.plan"},
     {"pyns.container"},
     {"pyns.command", "pyns.rootfs"},
-    {"pyns.mounts", "pyns.cgroups", "pyns.rlimits"},
+    {"pyns.mounts", "pyns.cgroups", "pyns.capabilities", "pyns.rlimits"},
     {"pyns.steps", "pyns.cgroups.cgroup", "pyns.cgroups.sweeping"},
     {"pyns.cgroups.limiting"},
     {

@@ -14,6 +14,7 @@ import pytest
 from cffi import FFI
 
 from pyns._shim import ffi, lib
+from pyns.capabilities import DropBounding, KeepCapabilities, RaiseAmbient, SetCapabilities
 from pyns.namespaces import Namespace
 from pyns.rlimits import INFINITY, SetRlimit
 from pyns.steps import (
@@ -136,6 +137,23 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         "set the resource limit core to unlimited",
         Operands(value=4, data=b"\xff" * 16),
     ),
+    (
+        DropBounding(("cap_chown", "cap_bpf")),
+        "drop all capabilities from the bounding set but cap_chown, cap_bpf",
+        Operands(flags=1 | 1 << 39),
+    ),
+    (KeepCapabilities(), "keep capabilities over the change of the uid", Operands()),
+    (SetCapabilities(()), "have the capabilities none", Operands()),
+    (
+        SetCapabilities(("cap_net_raw",)),
+        "have the capabilities cap_net_raw",
+        Operands(flags=1 << 13),
+    ),
+    (
+        RaiseAmbient(("cap_net_raw",)),
+        "keep over execve the capabilities cap_net_raw",
+        Operands(flags=1 << 13),
+    ),
     (NoNewPrivileges(), "gain no new privileges by execve", Operands()),
     (DieWithParent(9), "be killed when the thread that started it ends", Operands(fd=9)),
     (
@@ -174,6 +192,10 @@ HINTED: dict[type[Step], set[int]] = {
     Attach: {errno.EROFS, errno.ELOOP, errno.ENOTDIR, errno.EINVAL},
     PivotRoot: {errno.EINVAL},
     SetRlimit: {errno.EPERM},
+    DropBounding: {errno.EPERM},
+    KeepCapabilities: {errno.EPERM},
+    SetCapabilities: {errno.EPERM},
+    RaiseAmbient: {errno.EPERM},
 }
 # a hint begins as a sentence does, or with the name of a parameter or system call
 HINT = re.compile(r"(?:[A-Z]|root= |source |clone3 )[^\n]*[^\s.]")

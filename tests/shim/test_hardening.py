@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from pyns.capabilities import DropBounding, KeepCapabilities, RaiseAmbient, SetCapabilities
 from pyns.namespaces import Namespace
 from pyns.rlimits import INFINITY, NUMBERS, SetRlimit
 from pyns.steps import Clone, DieWithParent, NoNewPrivileges, SetUid
@@ -24,6 +25,7 @@ Output = Callable[..., str]
 Failure = Callable[..., tuple[int, int]]
 CLONE = Clone(Namespace(0))
 NOBODY = 65534
+STATUS = "exec cat /proc/self/status"
 
 
 def status(output: Output, field: str, *steps: object) -> str:
@@ -95,6 +97,92 @@ def test_a_hard_limit_is_not_raised_again_by_an_ordinary_user(failure: Failure) 
 
 def test_nobody_may_open_more_files_than_the_kernel_has(failure: Failure) -> None:
     assert failure(CLONE, SetRlimit("nofile", 5, INFINITY)) == (1, errno.EPERM)
+
+
+SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+
+
+def capabilities(text: str) -> dict[str, int]:
+    lines = [line.split(":\t") for line in text.splitlines() if line.startswith("Cap")]
+    return {name: int(value, 16) for name, value in lines}
+
+
+def own_capabilities() -> dict[str, int]:
+    return capabilities(Path("/proc/thread-self/status").read_text())
+
+
+CHOWN, NET_RAW = 1 << 0, 1 << 13
+KEPT = ("cap_chown", "cap_net_raw")
+
+
+@pytest.mark.usefixtures("root_only")
+def test_the_bounding_set_is_lowered_and_no_other(output: Output) -> None:
+    before = own_capabilities()
+    after = capabilities(output(CLONE, DropBounding(KEPT), script=STATUS))
+    assert after["CapBnd"] == CHOWN | NET_RAW
+    # execve gives root what is in the bounding set
+    assert after["CapEff"] == after["CapPrm"] == CHOWN | NET_RAW
+    assert (after["CapInh"], after["CapAmb"]) == (before["CapInh"], before["CapAmb"])
+    assert own_capabilities() == before
+
+
+@pytest.mark.usefixtures("root_only")
+def test_the_bounding_set_takes_a_capability_to_lower(failure: Failure) -> None:
+    assert failure(CLONE, SetUid(NOBODY), DropBounding(KEPT)) == (2, errno.EPERM)
+
+
+@pytest.mark.usefixtures("root_only")
+def test_a_bounding_set_that_is_that_already_takes_none(output: Output) -> None:
+    steps = (CLONE, DropBounding(KEPT), SetUid(NOBODY), DropBounding(KEPT))
+    assert capabilities(output(*steps, script=STATUS))["CapBnd"] == CHOWN | NET_RAW
+
+
+@pytest.mark.usefixtures("root_only")
+@pytest.mark.parametrize("uid", [0, NOBODY])
+@pytest.mark.parametrize(("kept", "mask"), [((), 0), (KEPT, CHOWN | NET_RAW)], ids=["none", "two"])
+def test_all_five_sets_are_the_same(
+    uid: int, kept: tuple[str, ...], mask: int, output: Output
+) -> None:
+    before = own_capabilities()
+    steps = [CLONE, DropBounding(kept), KeepCapabilities(), SetUid(uid), SetCapabilities(kept)]
+    if kept:
+        steps.append(RaiseAmbient(kept))
+    assert capabilities(output(*steps, script=STATUS)) == dict.fromkeys(SETS, mask)
+    assert own_capabilities() == before
+
+
+@pytest.mark.usefixtures("root_only")
+def test_capabilities_are_lost_with_the_uid_unless_they_are_kept(failure: Failure) -> None:
+    assert failure(CLONE, SetUid(NOBODY), SetCapabilities(KEPT)) == (2, errno.EPERM)
+
+
+@pytest.mark.usefixtures("root_only")
+def test_a_capability_that_is_not_permitted_is_not_had(failure: Failure) -> None:
+    steps = (CLONE, SetCapabilities(("cap_chown",)), SetCapabilities(KEPT))
+    assert failure(*steps) == (2, errno.EPERM)
+
+
+@pytest.mark.usefixtures("root_only")
+def test_a_capability_that_is_not_inheritable_is_not_ambient(failure: Failure) -> None:
+    steps = (CLONE, SetCapabilities(("cap_chown",)), RaiseAmbient(KEPT))
+    assert failure(*steps) == (2, errno.EPERM)
+
+
+def test_an_ordinary_user_may_have_none(output: Output) -> None:
+    steps = [SetUid(NOBODY)] if os.geteuid() == 0 else []
+    after = capabilities(output(CLONE, *steps, SetCapabilities(()), script=STATUS))
+    assert {after[name] for name in SETS if name != "CapBnd"} == {0}
+
+
+@pytest.mark.usefixtures("root_only")
+def test_capabilities_are_not_kept_where_that_is_locked(python: Output) -> None:
+    code = """
+    libc.prctl(28, 1 << 5)  # PR_SET_SECUREBITS, SECBIT_KEEP_CAPS_LOCKED
+    report = spawn(Plan((Clone(Namespace(0)), KeepCapabilities(), program)))
+    print(report.index, errno.errorcode[report.error])
+    """
+    imports = "from pyns.capabilities import KeepCapabilities\n"
+    assert python(imports + textwrap.dedent(code)) == "1 EPERM"
 
 
 def test_no_new_privileges_is_for_the_child_alone(output: Output) -> None:
