@@ -12,6 +12,8 @@
  */
 #include "shim.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -324,6 +326,16 @@ static int die_with_parent(int pidfd)
 	return r == 0 ? 0 : -ESRCH;
 }
 
+static int install_filter(const struct step *step, const char *text)
+{
+	struct sock_fprog program = {.filter = (struct sock_filter *)text};
+
+	program.len = (unsigned short)(step->value / sizeof(struct sock_filter));
+	if (program.len * sizeof(struct sock_filter) != step->value)
+		return -EINVAL;
+	return sys_seccomp(SECCOMP_SET_MODE_FILTER, 0, &program);
+}
+
 /* Fills one array of execve's, ended by NULL; returns the text after its last string. */
 static const char *fill(char ***pointers, const char *text, uint64_t count)
 {
@@ -429,6 +441,8 @@ static int run_step(struct child *child, const struct step *step)
 		return raise_ambient(step->flags);
 	case STEP_DIE_WITH_PARENT:
 		return die_with_parent(step->fd);
+	case STEP_INSTALL_FILTER:
+		return install_filter(step, text);
 	case STEP_EXECUTE:
 		return execute(child, step, text);
 	default:

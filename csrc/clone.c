@@ -83,6 +83,8 @@ static uint64_t bytes_needed(const struct step *step)
 	switch (step->kind) {
 	case STEP_SET_GROUPS:
 		return step->value > UINT32_MAX ? UINT64_MAX : step->value * sizeof(uint32_t);
+	case STEP_INSTALL_FILTER:
+		return step->value;
 	case STEP_SET_RLIMIT:
 		return 2 * sizeof(uint64_t);
 	default:

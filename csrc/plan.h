@@ -43,6 +43,7 @@ enum step_kind {
 	STEP_SET_CAPABILITIES,  /* flags: effective, permitted and inheritable */
 	STEP_RAISE_AMBIENT,     /* flags: capabilities */
 	STEP_DIE_WITH_PARENT,   /* fd: pidfd of the thread that clones */
+	STEP_INSTALL_FILTER,    /* value: bytes of text, an array of struct sock_filter */
 	/* the last of all */
 	STEP_EXECUTE, /* text: flags candidates, then value arguments, then environment */
 	STEP_END,     /* no step: the number of kinds */

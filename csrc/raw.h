@@ -375,6 +375,11 @@ static inline int sys_capset(const void *header, const void *data)
 	return (int)RAW(SYS_capset, header, data, 0, 0, 0);
 }
 
+static inline int sys_seccomp(unsigned int operation, unsigned int flags, const void *argument)
+{
+	return (int)RAW(SYS_seccomp, operation, flags, argument, 0, 0);
+}
+
 static inline int sys_prlimit64(int pid, unsigned int resource, const void *limit, void *old)
 {
 	return (int)RAW(SYS_prlimit64, pid, resource, limit, old, 0);

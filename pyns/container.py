@@ -11,6 +11,7 @@ from pyns.cgroups import Cgroup, Limits
 from pyns.mounts import Mount, Proc, StrPath, encode_path
 from pyns.namespaces import Namespace
 from pyns.rlimits import Rlimit, Rlimits, parse_rlimits
+from pyns.seccomp import check_filter
 
 if TYPE_CHECKING:
     from pyns.command import Arguments
@@ -51,6 +52,8 @@ class Container:
             (effective, permitted, inheritable, bounding, ambient), also as another user; () drops
             all. None: as the caller has them, and as execve(2) and the uid make them.
         no_new_privileges: whether execve grants it nothing: no set-user-ID, no file capabilities.
+        seccomp: filter of its system calls, raw BPF as `pyns.seccomp` makes it. Needs
+            no_new_privileges, or CAP_SYS_ADMIN that the program keeps.
         die_with_parent: whether it is killed when the caller dies, even by SIGKILL. What counts
             is the end of the *thread* that starts it. A set-user-ID program lifts it,
             unless no_new_privileges.
@@ -79,6 +82,7 @@ class Container:
     rlimits: Mapping[str, Rlimit] | Rlimits | None = None
     capabilities: Collection[str] | None = None
     no_new_privileges: bool = False
+    seccomp: bytes | None = None
     die_with_parent: bool = False
 
     def __post_init__(self) -> None:
@@ -149,6 +153,14 @@ class Container:
             object.__setattr__(self, "rlimits", parse_rlimits(self.rlimits))
         if self.capabilities is not None:
             object.__setattr__(self, "capabilities", parse_capabilities(self.capabilities))
+        if self.seccomp is not None:
+            check_filter(self.seccomp)
+            self._check_privilege_of("seccomp")
+
+    def _check_privilege_of(self, name: str) -> None:
+        kept = self.capabilities
+        if not self.no_new_privileges and kept is not None and "cap_sys_admin" not in kept:
+            raise ValueError(f"{name} without CAP_SYS_ADMIN: add no_new_privileges=True")
 
     def plan(self, args: Arguments) -> Plan:
         """Return the steps that starting a program would take, without starting anything.

@@ -24,6 +24,7 @@ from pyns.container import Container
 from pyns.namespaces import Namespace
 from pyns.rlimits import rlimit_steps
 from pyns.rootfs import root_steps
+from pyns.seccomp import InstallFilter
 from pyns.steps import (
     BirthInCgroup,
     ChangeDirectory,
@@ -170,8 +171,11 @@ def build_plan(
 
     # After everything that opens files: what is not passed on is closed (CVE-2024-21626).
     steps += command.fd_steps()
-    # Last: with a signal let in earlier, the child could end half-way.
+    # Last of all that can fail: with a signal let in earlier, the child could end half-way.
     steps.append(RestoreSignalMask())
+    # After everything but the program: a filter goes for every call from here on.
+    if container.seccomp is not None:
+        steps.append(InstallFilter(container.seccomp))
     steps.append(Execute(command.candidates, command.arguments, command.environment))
     return Plan(tuple(steps))
 

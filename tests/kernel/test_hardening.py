@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pyns import Container, Namespace, SpawnError, run
+from pyns import Container, Namespace, SpawnError, run, seccomp
 
 Shell = Callable[..., str]
 # as every user may have it
@@ -127,6 +129,148 @@ class TestNoNewPrivileges:
     def test_is_otherwise_as_the_caller_has_it(self, shell: Shell) -> None:
         with open("/proc/thread-self/status") as own:
             assert fields(shell(box(), STATUS))["NoNewPrivs"] == fields(own.read())["NoNewPrivs"]
+
+
+# Makes system calls by number, with at most three arguments, and prints the errno of each.
+CALLS = """
+import ctypes, errno, json, os, sys
+from pyns.syscalls import numbers
+known = numbers(os.uname().machine)
+libc = ctypes.CDLL(None, use_errno=True)
+for name, *arguments in json.loads(sys.argv[1]):
+    ctypes.set_errno(0)
+    number = known[name] if isinstance(name, str) else name
+    result = libc.syscall(number, *(ctypes.c_ulong(a) for a in arguments))
+    print(errno.errorcode.get(ctypes.get_errno()) if result < 0 else "ok")
+"""
+BAD = 2**64 - 1  # an address that is none: whoever looks at it says EFAULT
+
+
+class TestSeccomp:
+    def calls(self, container: Container, *calls: tuple[Any, ...]) -> list[str]:
+        command = [sys.executable, "-P", "-c", CALLS, json.dumps(calls)]
+        done = run(container, command, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        return str(done.stdout).split()
+
+    def sandbox(self, **given: Any) -> Container:
+        return box(seccomp=seccomp.default(**given), no_new_privileges=True)
+
+    @pytest.mark.parametrize(
+        ("call", "error"),
+        [
+            (("clone3", BAD, 88), "ENOSYS"),
+            (("io_uring_setup", 1, BAD), "ENOSYS"),
+            (("io_uring_enter", 99), "ENOSYS"),
+            (("io_uring_register", 99), "ENOSYS"),
+            ((500,), "ENOSYS"),
+            (("keyctl", 0, 0), "EPERM"),
+            (("add_key", BAD, BAD, 0), "EPERM"),
+            (("request_key", BAD, BAD, 0), "EPERM"),
+            (("userfaultfd", 0), "EPERM"),
+            (("perf_event_open", BAD, 0, 0), "EPERM"),
+            (("bpf", 0, BAD, 0), "EPERM"),
+            (("kexec_load", 0, 0, 0), "EPERM"),
+            (("init_module", BAD, 0, BAD), "EPERM"),
+            (("finit_module", 99, BAD, 0), "EPERM"),
+            (("mount", BAD, BAD, BAD), "EPERM"),
+            (("umount2", BAD, 0), "EPERM"),
+            (("pivot_root", BAD, BAD), "EPERM"),
+            (("fsopen", BAD, 0), "EPERM"),
+            (("open_tree", 0, BAD, 0), "EPERM"),
+            (("move_mount", 0, BAD, 0), "EPERM"),
+            (("setns", 99, 0), "EPERM"),
+            (("ptrace", 0, 0, 0), "EPERM"),
+            (("pidfd_getfd", 99, 0, 0), "EPERM"),
+            (("socket", 40, 1, 0), "EAFNOSUPPORT"),  # AF_VSOCK
+            (("socket", 2**32 + 40, 1, 0), "EAFNOSUPPORT"),
+            (("socket", 38, 5, 0), "EAFNOSUPPORT"),  # AF_ALG
+            (("socket", 1, 1, 0), "ok"),
+            (("socket", 2, 1, 0), "ok"),
+            (("ioctl", 99, 0x5412, BAD), "EPERM"),  # TIOCSTI
+            (("ioctl", 99, 2**32 + 0x5412, BAD), "EPERM"),
+            (("ioctl", 99, 0x541C, BAD), "EPERM"),  # TIOCLINUX
+            (("ioctl", 99, 0x5413, BAD), "EBADF"),
+            (("unshare", 0x10000000), "EPERM"),  # CLONE_NEWUSER
+            (("unshare", 0x80), "EPERM"),  # CLONE_NEWTIME
+            (("unshare", 0x200), "ok"),  # CLONE_FS
+            (("clone", 0x10000000 | 17, 0, 0), "EPERM"),
+            (("personality", BAD), "ok"),
+            (("personality", 0x0400000), "EPERM"),  # READ_IMPLIES_EXEC
+            (("getpid",), "ok"),
+        ],
+        ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else None,
+    )
+    def test_default_filter_answers(self, call: tuple[Any, ...], error: str) -> None:
+        assert self.calls(self.sandbox(), call) == [error]
+
+    @pytest.mark.skipif(os.uname().machine != "x86_64", reason="machine is not x86_64: no x32")
+    def test_x32_does_not_exist(self) -> None:
+        assert self.calls(self.sandbox(), (0x40000000 + 39,), (0x40000000,)) == ["ENOSYS"] * 2
+
+    @pytest.mark.skipif(os.uname().machine != "x86_64", reason="machine is not x86_64: no int 0x80")
+    def test_32_bit_entry_kills(self) -> None:
+        code = (
+            "import ctypes, mmap\n"
+            "page = mmap.mmap(-1, 4096, prot=7)\n"
+            "page.write(bytes.fromhex('b814000000cd80c3'))\n"  # getpid by int 0x80; ret
+            "address = ctypes.addressof(ctypes.c_char.from_buffer(page))\n"
+            "ctypes.CFUNCTYPE(ctypes.c_int)(address)()\n"
+        )
+        command = [sys.executable, "-P", "-c", code]
+        if (without := run(box(), command).returncode) != 0:
+            pytest.skip(f"int 0x80 without a filter: {without}")
+        assert run(self.sandbox(), command).returncode == -signal.SIGSYS
+
+    def test_what_is_allowed_besides_works(self) -> None:
+        call = ("keyctl", 0, 2**32 - 5, 0)  # KEYCTL_GET_KEYRING_ID
+        assert self.calls(self.sandbox(), call) == ["EPERM"]
+        assert self.calls(self.sandbox(allow=["keyctl"]), call) != ["EPERM"]
+
+    def test_what_is_denied_besides_fails(self) -> None:
+        assert self.calls(self.sandbox(deny=["getpid"]), ("getpid",), ("gettid",)) == [
+            "EPERM",
+            "ok",
+        ]
+
+    def test_ordinary_programs_run(self, shell: Shell) -> None:
+        code = (
+            "import concurrent.futures, socket, subprocess, sqlite3, tempfile, threading\n"
+            "import multiprocessing\n"
+            "thread = threading.Thread(target=print, args=('thread',))\n"
+            "thread.start(); thread.join()\n"
+            "print(subprocess.run(['echo', 'process'], capture_output=True).stdout)\n"
+            "with tempfile.TemporaryDirectory() as d:\n"
+            "    sqlite3.connect(d + '/db').execute('create table t (c)')\n"
+            "server = socket.create_server(('127.0.0.1', 0))\n"
+            "multiprocessing.get_context('spawn')\n"
+        )
+        script = 'ls / >/dev/null; id >/dev/null; exec "$@"'
+        said = shell(self.sandbox(), script, sys.executable, "-P", "-c", code)
+        assert said == "thread\nb'process\\n'"
+
+    def test_is_seen_from_inside_and_not_outside(self, shell: Shell) -> None:
+        before = fields(Path("/proc/thread-self/status").read_text())["Seccomp_filters"]
+        inside = fields(shell(self.sandbox(), STATUS))
+        assert (inside["Seccomp"], inside["Seccomp_filters"]) == ("2", str(int(before) + 1))
+        after = fields(Path("/proc/thread-self/status").read_text())["Seccomp_filters"]
+        assert after == before
+
+    @pytest.mark.usefixtures("root_only")
+    def test_other_user_without_no_new_privileges_is_told_so(self) -> None:
+        with pytest.raises(SpawnError, match=r"EACCES.*It takes no_new_privileges=True"):
+            run(box(seccomp=seccomp.default()), ["true"], user=65534)
+
+    @pytest.mark.usefixtures("root_only")
+    def test_root_needs_no_no_new_privileges(self, shell: Shell) -> None:
+        inside = fields(shell(box(seccomp=seccomp.default()), STATUS))
+        assert (inside["Seccomp"], inside["NoNewPrivs"]) == ("2", "0")
+
+    def test_refused_program_is_the_program_s_error(self) -> None:
+        container = box(seccomp=seccomp.deny(["execve"]), no_new_privileges=True)
+        with pytest.raises(PermissionError) as caught:
+            run(container, ["true"])
+        assert caught.value.filename == "true"
 
 
 class TestDieWithParent:

@@ -37,6 +37,7 @@ def test_defaults_are_a_containers() -> None:
         "rlimits": None,
         "capabilities": None,
         "no_new_privileges": False,
+        "seccomp": None,
         "die_with_parent": False,
     }
 

@@ -31,6 +31,7 @@ HARDENED = Container(
     rlimits={"nofile": 64, "core": 0},
     capabilities=("net_raw",),
     no_new_privileges=True,
+    seccomp=bytes(8),
     die_with_parent=True,
 )
 ENTRY = Entry(tasks=(("/cg/cpu/a", 6),))
@@ -53,7 +54,9 @@ ORDER = [
     ("set_uid", "die_with_parent", "the change would take it back"),
     ("die_with_parent", "duplicate", "the pidfd might be replaced"),
     ("die_with_parent", "close_range", "EBADF"),
-    ("no_new_privileges", "execute", "nothing comes after it"),
+    ("no_new_privileges", "install_filter", "EACCES"),
+    ("close_range", "install_filter", "it might forbid the calls"),
+    ("restore_signal_mask", "install_filter", "it might forbid the calls"),
 ]
 
 

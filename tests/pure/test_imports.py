@@ -23,7 +23,7 @@ LAYERS = (
     {"pyns.plan"},
     {"pyns.container"},
     {"pyns.command", "pyns.rootfs"},
-    {"pyns.mounts", "pyns.cgroups", "pyns.capabilities", "pyns.rlimits"},
+    {"pyns.mounts", "pyns.cgroups", "pyns.capabilities", "pyns.rlimits", "pyns.seccomp"},
     {"pyns.steps", "pyns.cgroups.cgroup", "pyns.cgroups.sweeping"},
     {"pyns.cgroups.limiting"},
     {
@@ -44,7 +44,14 @@ LAYERS = (
     },
     {"pyns.cgroups.values"},
     {"pyns.cgroups.devices"},
-    {"pyns.errors", "pyns.kernel", "pyns.sizes", "pyns._shim", "pyns._shim_build"},
+    {
+        "pyns.errors",
+        "pyns.kernel",
+        "pyns.sizes",
+        "pyns.syscalls",
+        "pyns._shim",
+        "pyns._shim_build",
+    },
 )
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 

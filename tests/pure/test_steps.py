@@ -17,6 +17,7 @@ from pyns._shim import ffi, lib
 from pyns.capabilities import DropBounding, KeepCapabilities, RaiseAmbient, SetCapabilities
 from pyns.namespaces import Namespace
 from pyns.rlimits import INFINITY, SetRlimit
+from pyns.seccomp import InstallFilter
 from pyns.steps import (
     Attach,
     BirthInCgroup,
@@ -155,6 +156,11 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         Operands(flags=1 << 13),
     ),
     (NoNewPrivileges(), "gain no new privileges by execve", Operands()),
+    (
+        InstallFilter(bytes(24)),
+        "install a seccomp filter of 3 instructions",
+        Operands(value=24, data=bytes(24)),
+    ),
     (DieWithParent(9), "be killed when the thread that started it ends", Operands(fd=9)),
     (
         Execute((b"/bin/ls",), (b"ls", b"-l"), (b"A=1",)),
@@ -196,6 +202,7 @@ HINTED: dict[type[Step], set[int]] = {
     KeepCapabilities: {errno.EPERM},
     SetCapabilities: {errno.EPERM},
     RaiseAmbient: {errno.EPERM},
+    InstallFilter: {errno.EACCES, errno.EINVAL},
 }
 # a hint begins as a sentence does, or with the name of a parameter or system call
 HINT = re.compile(r"(?:[A-Z]|root= |source |clone3 )[^\n]*[^\s.]")

@@ -7,6 +7,7 @@ import os
 import resource
 import select
 import signal
+import struct
 import subprocess
 import textwrap
 import threading
@@ -16,9 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from pyns import seccomp
 from pyns.capabilities import DropBounding, KeepCapabilities, RaiseAmbient, SetCapabilities
 from pyns.namespaces import Namespace
 from pyns.rlimits import INFINITY, NUMBERS, SetRlimit
+from pyns.seccomp import InstallFilter
 from pyns.steps import Clone, DieWithParent, NoNewPrivileges, SetUid
 
 Output = Callable[..., str]
@@ -189,6 +192,50 @@ def test_no_new_privileges_is_for_the_child_alone(output: Output) -> None:
     # it can't fail: prctl(2) refuses only other arguments
     assert status(output, "NoNewPrivs", NoNewPrivileges()) == "1"
     assert status(output, "NoNewPrivs") == status(output, "NoNewPrivs") != "1"
+
+
+ALLOW_ALL = struct.pack("=HBBI", 0x06, 0, 0, seccomp.ALLOW)
+
+
+def test_a_filter_is_in_force_for_the_child_alone(output: Output) -> None:
+    before = status(output, "Seccomp_filters")
+    after = status(output, "Seccomp_filters", NoNewPrivileges(), InstallFilter(ALLOW_ALL))
+    assert (int(after), status(output, "Seccomp_filters")) == (int(before) + 1, before)
+
+
+def test_what_a_filter_refuses_fails(output: Output) -> None:
+    denied = seccomp.deny(["uname"], error=errno.EXDEV)
+    script = "uname 2>&1 || true"
+    said = output(CLONE, NoNewPrivileges(), InstallFilter(denied), script=script)
+    assert "cross-device link" in said
+
+
+def test_a_filter_that_forbids_execve_is_the_program_s_error(failure: Failure) -> None:
+    denied = seccomp.deny(["execve"], error=errno.EMLINK)
+    assert failure(CLONE, NoNewPrivileges(), InstallFilter(denied)) == (3, errno.EMLINK)
+
+
+def test_a_filter_takes_no_new_privileges(failure: Failure) -> None:
+    steps = [SetUid(NOBODY)] if os.geteuid() == 0 else []
+    at = len(steps) + 1
+    assert failure(CLONE, *steps, InstallFilter(ALLOW_ALL)) == (at, errno.EACCES)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [b"", bytes(8), ALLOW_ALL * 4097, struct.pack("=HBBI", 0x05, 0, 0, 9) + ALLOW_ALL],
+    ids=["empty", "no return", "too long", "jump outside"],
+)
+def test_a_filter_that_the_kernel_s_check_refuses_fails_with_einval(
+    program: bytes, failure: Failure
+) -> None:
+    assert failure(CLONE, NoNewPrivileges(), InstallFilter(program)) == (2, errno.EINVAL)
+
+
+@pytest.mark.parametrize("count", [2**16, 2**16 + 1])
+def test_a_filter_is_not_cut_off(count: int, failure: Failure) -> None:
+    steps = (CLONE, NoNewPrivileges(), InstallFilter(ALLOW_ALL * count))
+    assert failure(*steps) == (2, errno.EINVAL)
 
 
 @pytest.mark.parametrize("flags", [0, os.O_EXCL], ids=["process", "thread"])
