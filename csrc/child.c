@@ -12,7 +12,10 @@
  */
 #include "shim.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -302,6 +305,69 @@ static int duplicate(int fd, int number)
 	return r < 0 ? r : 0;
 }
 
+/* Up to the kernel's last one, also those that no header knows yet. */
+static int drop_bounding(uint64_t kept)
+{
+	for (unsigned long capability = 0; capability < 64; capability++) {
+		int r = sys_prctl(PR_CAPBSET_READ, capability);
+
+		if (r == -EINVAL)
+			break;
+		if (r == 1 && !(kept >> capability & 1))
+			r = sys_prctl(PR_CAPBSET_DROP, capability);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int set_capabilities(uint64_t mask)
+{
+	const uint32_t header[2] = {0x20080522 /* _LINUX_CAPABILITY_VERSION_3 */, 0};
+	const uint32_t low = (uint32_t)mask, high = (uint32_t)(mask >> 32);
+	const uint32_t data[6] = {low, low, low, high, high, high};
+
+	return sys_capset(header, data);
+}
+
+static int raise_ambient(uint64_t mask)
+{
+	int r = 0;
+
+	for (unsigned long capability = 0; capability < 64 && r == 0; capability++)
+		if (mask >> capability & 1)
+			r = sys_prctl_ambient(PR_CAP_AMBIENT_RAISE, capability);
+	return r;
+}
+
+/*
+ * To be looked at after the signal is asked for: a parent that dies from now on kills us, one that was
+ * dead already shows in its pidfd. getppid() is 0 in a new PID namespace, whoever the parent is.
+ */
+static int die_with_parent(int pidfd)
+{
+	const uint64_t now[2] = {0};
+	struct pollfd parent = {.fd = pidfd, .events = POLLIN};
+	int r = sys_prctl(PR_SET_PDEATHSIG, SIGKILL);
+
+	if (r < 0)
+		return r;
+	r = sys_ppoll(&parent, 1, now);
+	if (r < 0)
+		return r;
+	return r == 0 ? 0 : -ESRCH;
+}
+
+static int install_filter(const struct step *step, const char *text)
+{
+	struct sock_fprog program = {.filter = (struct sock_filter *)text};
+
+	program.len = (unsigned short)(step->value / sizeof(struct sock_filter));
+	if (program.len * sizeof(struct sock_filter) != step->value)
+		return -EINVAL;
+	return sys_seccomp(SECCOMP_SET_MODE_FILTER, 0, &program);
+}
+
 /* Fills one array of execve's, ended by NULL; returns the text after its last string. */
 static const char *fill(char ***pointers, const char *text, uint64_t count)
 {
@@ -423,6 +489,22 @@ static int run_step(struct child *child, const struct step *step)
 		return sys_close_range((unsigned int)step->flags, (unsigned int)step->value);
 	case STEP_RESTORE_SIGNAL_MASK:
 		return sys_rt_sigprocmask(SIG_SETMASK, &child->signal_mask, NULL);
+	case STEP_SET_RLIMIT:
+		return sys_prlimit64(0, (unsigned int)step->value, text, NULL);
+	case STEP_NO_NEW_PRIVILEGES:
+		return sys_prctl(PR_SET_NO_NEW_PRIVS, 1);
+	case STEP_DROP_BOUNDING:
+		return drop_bounding(step->flags);
+	case STEP_KEEP_CAPABILITIES:
+		return sys_prctl(PR_SET_KEEPCAPS, 1);
+	case STEP_SET_CAPABILITIES:
+		return set_capabilities(step->flags);
+	case STEP_RAISE_AMBIENT:
+		return raise_ambient(step->flags);
+	case STEP_DIE_WITH_PARENT:
+		return die_with_parent(step->fd);
+	case STEP_INSTALL_FILTER:
+		return install_filter(step, text);
 	case STEP_EXECUTE:
 		return execute(child, step, text);
 	default:

@@ -3,7 +3,6 @@
 
 #include <stdatomic.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "raw.h"
@@ -82,6 +81,21 @@ static const uint8_t strings_needed[STEP_END] = {
     [STEP_CHANGE_DIRECTORY] = 1, [STEP_WRITE_FILE] = 2,
 };
 
+/* How many bytes the kinds read that read no strings but an array. */
+static uint64_t bytes_needed(const struct step *step)
+{
+	switch (step->kind) {
+	case STEP_SET_GROUPS:
+		return step->value > UINT32_MAX ? UINT64_MAX : step->value * sizeof(uint32_t);
+	case STEP_INSTALL_FILTER:
+		return step->value;
+	case STEP_SET_RLIMIT:
+		return 2 * sizeof(uint64_t);
+	default:
+		return 0;
+	}
+}
+
 /* The kind is known, and all that the child will read of the text lies inside it. */
 static bool step_is_valid(const struct step *step, const char *text, size_t size)
 {
@@ -96,8 +110,8 @@ static bool step_is_valid(const struct step *step, const char *text, size_t size
 	}
 	if (step->kind == STEP_CLONE_AGAIN && (step->flags & ~NAMESPACES) != 0)
 		return false;
-	if (step->kind == STEP_SET_GROUPS)
-		return offset <= size && step->value <= (size - offset) / sizeof(uint32_t);
+	if (step->kind == STEP_SET_GROUPS || bytes_needed(step) > 0)
+		return offset <= size && bytes_needed(step) <= size - offset;
 	if (step->kind == STEP_EXECUTE)
 		return step->flags <= step->count && step->value <= step->count - step->flags;
 	return true;

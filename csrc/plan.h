@@ -39,6 +39,16 @@ enum step_kind {
 	STEP_DUPLICATE,         /* fd, value: the new number; the same: only inheritable */
 	STEP_CLOSE_RANGE,       /* flags: first; value: last */
 	STEP_RESTORE_SIGNAL_MASK,
+	/* hardening */
+	STEP_SET_RLIMIT, /* value: RLIMIT_...; text: struct rlimit64 */
+	STEP_NO_NEW_PRIVILEGES,
+	STEP_DROP_BOUNDING,     /* flags: the capabilities to keep, a bit each */
+	STEP_KEEP_CAPABILITIES, /* over a change of the uid */
+	STEP_SET_CAPABILITIES,  /* flags: effective, permitted and inheritable */
+	STEP_RAISE_AMBIENT,     /* flags: capabilities */
+	STEP_DIE_WITH_PARENT,   /* fd: pidfd of the thread that clones */
+	STEP_INSTALL_FILTER,    /* value: bytes of text, an array of struct sock_filter */
+	/* the last of all */
 	STEP_EXECUTE, /* text: flags candidates, then value arguments, then environment */
 	STEP_END,     /* no step: the number of kinds */
 };

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <linux/futex.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -392,6 +393,31 @@ static inline int sys_setresgid(uint32_t gid)
 static inline int sys_setresuid(uint32_t uid)
 {
 	return (int)RAW(SYS_setresuid, uid, uid, uid, 0, 0);
+}
+
+static inline int sys_prctl_ambient(unsigned long operation, unsigned long capability)
+{
+	return (int)RAW(SYS_prctl, PR_CAP_AMBIENT, operation, capability, 0, 0);
+}
+
+static inline int sys_capset(const void *header, const void *data)
+{
+	return (int)RAW(SYS_capset, header, data, 0, 0, 0);
+}
+
+static inline int sys_seccomp(unsigned int operation, unsigned int flags, const void *argument)
+{
+	return (int)RAW(SYS_seccomp, operation, flags, argument, 0, 0);
+}
+
+static inline int sys_prlimit64(int pid, unsigned int resource, const void *limit, void *old)
+{
+	return (int)RAW(SYS_prlimit64, pid, resource, limit, old, 0);
+}
+
+static inline int sys_ppoll(void *fds, unsigned int count, const void *timeout)
+{
+	return (int)RAW(SYS_ppoll, fds, count, timeout, NULL, 0);
 }
 
 static inline int sys_execve(const char *path, char *const *arguments, char *const *environment)

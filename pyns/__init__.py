@@ -8,7 +8,7 @@ from pyns import kernel as _kernel
 # before anything that only Linux has is imported
 _kernel.check(_sys.platform, _os.uname().release if hasattr(_os, "uname") else "")
 
-from pyns import cgroups, namespaces  # noqa: E402
+from pyns import cgroups, namespaces, seccomp  # noqa: E402
 from pyns.cgroups import IoMax, Limits  # noqa: E402
 from pyns.container import Container  # noqa: E402
 from pyns.errors import CgroupError, SpawnError  # noqa: E402
@@ -37,4 +37,5 @@ __all__ = [
     "clone_into",
     "namespaces",
     "run",
+    "seccomp",
 ]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pyns.capabilities import parse_capabilities
 from pyns.cgroups import Cgroup, Limits
 from pyns.idmap import IdMap, check_maps
 from pyns.joining import Target, check_join
 from pyns.mounts import Mount, Proc, StrPath, encode_path
 from pyns.namespaces import Namespace
+from pyns.rlimits import Rlimit, Rlimits, parse_rlimits
+from pyns.seccomp import check_filter
 
 if TYPE_CHECKING:
     from pyns.command import Arguments
@@ -54,6 +57,17 @@ class Container:
         cgroup: a group to be in. It is not removed.
         limits: limits of a group of its own, made for it below `cgroup` (or below the default
             parent, see `Cgroup.create`) and removed after it.
+        rlimits: resource limits of the process (prlimit(2)): "nofile" → a number for both, or
+            (soft, hard), or "unlimited". nproc counts all processes of its user, also outside.
+        capabilities: those that the program keeps, by name ("net_bind_service"), in all five sets
+            (effective, permitted, inheritable, bounding, ambient), also as another user; () drops
+            all. None: as the caller has them, and as execve(2) and the uid make them.
+        no_new_privileges: whether execve grants it nothing: no set-user-ID, no file capabilities.
+        seccomp: filter of its system calls, raw BPF as `pyns.seccomp` makes it. Needs
+            no_new_privileges, or CAP_SYS_ADMIN that the program keeps.
+        die_with_parent: whether it is killed when the caller dies, even by SIGKILL. What counts
+            is the end of the *thread* that starts it. A set-user-ID program lifts it,
+            unless no_new_privileges.
 
     Raises:
         ValueError: the combination makes no sense; the message says what is missing.
@@ -80,10 +94,17 @@ class Container:
     time_offsets: Mapping[str, float] | tuple[tuple[str, float], ...] = ()
     cgroup: Cgroup | None = None
     limits: Limits | None = None
+    # hardening
+    rlimits: Mapping[str, Rlimit] | Rlimits | None = None
+    capabilities: Collection[str] | None = None
+    no_new_privileges: bool = False
+    seccomp: bytes | None = None
+    die_with_parent: bool = False
 
     def __post_init__(self) -> None:
         self._normalise()
         self._check_types()
+        self._check_hardening()
         if self.root is not None:
             encode_path("root", self.root)
         for name in ("hostname", "domainname"):
@@ -176,6 +197,24 @@ class Container:
                 raise TypeError(
                     f"mounts: {mount!r} is not a mount, as Bind(...), Tmpfs(...), Proc()"
                 )
+
+    def _check_hardening(self) -> None:
+        """Check what restricts the program, and keep each in its one form."""
+        for name in ("no_new_privileges", "die_with_parent"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name}={getattr(self, name)!r} is not a bool")
+        if self.rlimits is not None:
+            object.__setattr__(self, "rlimits", parse_rlimits(self.rlimits))
+        if self.capabilities is not None:
+            object.__setattr__(self, "capabilities", parse_capabilities(self.capabilities))
+        if self.seccomp is not None:
+            check_filter(self.seccomp)
+            self._check_privilege_of("seccomp")
+
+    def _check_privilege_of(self, name: str) -> None:
+        kept = self.capabilities
+        if not self.no_new_privileges and kept is not None and "cap_sys_admin" not in kept:
+            raise ValueError(f"{name} without CAP_SYS_ADMIN: add no_new_privileges=True")
 
     def plan(self, args: Arguments) -> Plan:
         """Return the steps that starting a program would take, without starting anything.

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from pyns import capabilities
 from pyns.cgroups.cgroup import Entry, planned_entry
 from pyns.command import (
     Arguments,
@@ -24,18 +25,22 @@ from pyns.container import Container
 from pyns.idmap import Caller, IdMap, map_steps
 from pyns.joining import Joined, named
 from pyns.namespaces import Namespace
+from pyns.rlimits import rlimit_steps
 from pyns.rootfs import root_steps
+from pyns.seccomp import InstallFilter
 from pyns.steps import (
     BirthInCgroup,
     ChangeDirectory,
     Clone,
     CloneAgain,
     DefaultSignal,
+    DieWithParent,
     EnterCgroup,
     Execute,
     LoopbackUp,
     MakePrivate,
     NewSession,
+    NoNewPrivileges,
     RestoreSignalMask,
     SetDomainname,
     SetGid,
@@ -95,8 +100,19 @@ def build_plan(
     entry: Entry,
     caller: Caller,
     joins: Sequence[Joined] = (),
+    *,
+    parent_pidfd: int = -1,
 ) -> Plan:
-    """Order everything that is asked for into steps. Each comment says what another order does."""
+    """Order everything that is asked for into steps. Each comment says what another order does.
+
+    Args:
+        container: what to isolate.
+        command: what to start.
+        entry: how the cgroups are entered.
+        caller: who starts it.
+        joins: the namespaces to join, opened.
+        parent_pidfd: of the thread that will clone, for `die_with_parent`.
+    """
     new = container.namespaces
     joined = container.joined
     if new and not caller.is_privileged and Namespace.USER not in joined:
@@ -159,6 +175,9 @@ def build_plan(
     if command.umask >= 0:
         # after mount targets are made, which have their own modes
         steps.append(SetUmask(command.umask))
+    # After everything that opens files (nofile: EMFILE). Before the uid changes: root may go above
+    # its hard limits (EPERM).
+    steps += rlimit_steps(container.rlimits or ())
     if command.restore_signals:
         steps += [DefaultSignal(signal.SIGPIPE), DefaultSignal(signal.SIGXFSZ)]
     if command.start_new_session:
@@ -166,6 +185,11 @@ def build_plan(
     if command.process_group >= 0:
         # after the session: a session's leader can't change its group (EPERM)
         steps.append(SetProcessGroup(command.process_group))
+
+    if container.capabilities is not None:
+        # While there is CAP_SETPCAP: before the uid changes (EPERM).
+        changes_uid = command.uid is not None
+        steps += capabilities.steps_before_uid(container.capabilities, changes_uid=changes_uid)
 
     # The uid last: without it, neither groups nor gid can change (EPERM).
     if command.groups is not None:
@@ -175,10 +199,23 @@ def build_plan(
     if command.uid is not None:
         steps.append(SetUid(command.uid))
 
+    # After all that needs capabilities, ids included (EPERM). A change of the uid would empty the
+    # effective and ambient sets again.
+    if container.capabilities is not None:
+        steps += capabilities.steps_after_uid(container.capabilities)
+    if container.no_new_privileges:
+        steps.append(NoNewPrivileges())
+    if container.die_with_parent:
+        # after the uid and the capabilities, whose change takes it back
+        steps.append(DieWithParent(parent_pidfd))
+
     # After everything that opens files: what is not passed on is closed (CVE-2024-21626).
     steps += command.fd_steps()
-    # Last: with a signal let in earlier, the child could end half-way.
+    # Last of all that can fail: with a signal let in earlier, the child could end half-way.
     steps.append(RestoreSignalMask())
+    # After everything but the program: a filter goes for every call from here on.
+    if container.seccomp is not None:
+        steps.append(InstallFilter(container.seccomp))
     steps.append(Execute(command.candidates, command.arguments, command.environment))
     return Plan(tuple(steps))
 

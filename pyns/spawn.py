@@ -25,6 +25,8 @@ from pyns.steps import BirthInCgroup, ChangeDirectory, Clone, Execute, Unshare, 
 # What clone3 says of the cgroup to be born in, and of nothing else (clone(2)).
 _BIRTH_ERRORS = {errno.EACCES, errno.EBUSY, errno.EOPNOTSUPP, errno.ENOENT, errno.ENODEV}
 
+_PIDFD_THREAD = os.O_EXCL  # pidfd_open(2)
+
 
 class Child:
     """A process in the making, and all that is to be undone if it does not come about.
@@ -77,7 +79,10 @@ def spawn(child: Child, container: Container, command: Command) -> None:
         entry = Entry() if group is None else opened_files.enter_context(group.open_entry())
         caller = Caller.current()
         joins = opened_files.enter_context(opened(container.joins, caller))
-        plan = build_plan(container, command, entry, caller, joins)
+        parent_pidfd = -1
+        if container.die_with_parent:
+            parent_pidfd = opened_files.enter_context(_own_pidfd())
+        plan = build_plan(container, command, entry, caller, joins, parent_pidfd=parent_pidfd)
         check_kernel(plan)
         with helping(plan, child.report):
             marshal.spawn(plan, mask, child.report)
@@ -134,6 +139,22 @@ def explain_help(plan: Plan, report: Any, failure: Exception) -> SpawnError:
     step = plan.steps[report.index]
     hint = step.hint(report.error) or str(failure)
     return SpawnError(report.error, step, report.index, len(plan), hint)
+
+
+@contextmanager
+def _own_pidfd() -> Iterator[int]:
+    """Open a pidfd of the calling thread, whose end is what a child that is to die with it sees."""
+    try:
+        fd = os.pidfd_open(threading.get_native_id(), _PIDFD_THREAD)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # Before Linux 6.9 a process's only. It tells a little later, when all threads are gone.
+        fd = os.pidfd_open(os.getpid())
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def explain(plan: Plan, index: int, error: int, command: Command) -> OSError:

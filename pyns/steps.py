@@ -597,6 +597,30 @@ class RestoreSignalMask(Step):
 
 
 @dataclass(frozen=True)
+class NoNewPrivileges(Step):
+    """Keeps execve from granting privileges that one has not (PR_SET_NO_NEW_PRIVS(2const))."""
+
+    kind = "no_new_privileges"
+
+    def describe(self) -> str:
+        return "gain no new privileges by execve"
+
+
+@dataclass(frozen=True)
+class DieWithParent(Step):
+    """Has the kernel kill it when the thread that cloned it ends (PR_SET_PDEATHSIG(2const))."""
+
+    kind = "die_with_parent"
+    pidfd: int = -1
+
+    def describe(self) -> str:
+        return "be killed when the thread that started it ends"
+
+    def operands(self) -> Operands:
+        return Operands(fd=self.pidfd)
+
+
+@dataclass(frozen=True)
 class Execute(Step):
     """Executes the first candidate that can be (execve(2))."""
 

@@ -38,6 +38,11 @@ def test_defaults_are_a_containers() -> None:
         "time_offsets": (),
         "cgroup": None,
         "limits": None,
+        "rlimits": None,
+        "capabilities": None,
+        "no_new_privileges": False,
+        "seccomp": None,
+        "die_with_parent": False,
     }
 
 

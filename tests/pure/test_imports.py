@@ -24,7 +24,7 @@ LAYERS = (
     {"pyns.container"},
     {"pyns.joining"},
     {"pyns.command", "pyns.idmap", "pyns.rootfs"},
-    {"pyns.mounts", "pyns.cgroups"},
+    {"pyns.mounts", "pyns.cgroups", "pyns.capabilities", "pyns.rlimits", "pyns.seccomp"},
     {"pyns.cgroups.systemd"},
     {"pyns.steps", "pyns.cgroups.cgroup", "pyns.cgroups.sweeping"},
     {"pyns.cgroups.limiting"},
@@ -48,7 +48,14 @@ LAYERS = (
     },
     {"pyns.cgroups.values"},
     {"pyns.cgroups.devices"},
-    {"pyns.errors", "pyns.kernel", "pyns.sizes", "pyns._shim", "pyns._shim_build"},
+    {
+        "pyns.errors",
+        "pyns.kernel",
+        "pyns.sizes",
+        "pyns.syscalls",
+        "pyns._shim",
+        "pyns._shim_build",
+    },
 )
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 

@@ -14,7 +14,10 @@ import pytest
 from cffi import FFI
 
 from pyns._shim import ffi, lib
+from pyns.capabilities import DropBounding, KeepCapabilities, RaiseAmbient, SetCapabilities
 from pyns.namespaces import Namespace
+from pyns.rlimits import INFINITY, SetRlimit
+from pyns.seccomp import InstallFilter
 from pyns.steps import (
     Attach,
     BirthInCgroup,
@@ -23,6 +26,7 @@ from pyns.steps import (
     CloneAgain,
     CloseRange,
     DefaultSignal,
+    DieWithParent,
     Duplicate,
     EnterCgroup,
     Execute,
@@ -32,6 +36,7 @@ from pyns.steps import (
     NewMount,
     NewRoot,
     NewSession,
+    NoNewPrivileges,
     OpenTree,
     Operands,
     PivotRoot,
@@ -154,6 +159,40 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
     ),
     (RestoreSignalMask(), "restore the caller's signal mask", Operands()),
     (
+        SetRlimit("nofile", 64, 128),
+        "set the resource limit nofile to 64, the hard limit to 128",
+        Operands(value=7, data=struct.pack("=QQ", 64, 128)),
+    ),
+    (
+        SetRlimit("core", INFINITY, INFINITY),
+        "set the resource limit core to unlimited",
+        Operands(value=4, data=b"\xff" * 16),
+    ),
+    (
+        DropBounding(("cap_chown", "cap_bpf")),
+        "drop all capabilities from the bounding set but cap_chown, cap_bpf",
+        Operands(flags=1 | 1 << 39),
+    ),
+    (KeepCapabilities(), "keep capabilities over the change of the uid", Operands()),
+    (SetCapabilities(()), "have the capabilities none", Operands()),
+    (
+        SetCapabilities(("cap_net_raw",)),
+        "have the capabilities cap_net_raw",
+        Operands(flags=1 << 13),
+    ),
+    (
+        RaiseAmbient(("cap_net_raw",)),
+        "keep over execve the capabilities cap_net_raw",
+        Operands(flags=1 << 13),
+    ),
+    (NoNewPrivileges(), "gain no new privileges by execve", Operands()),
+    (
+        InstallFilter(bytes(24)),
+        "install a seccomp filter of 3 instructions",
+        Operands(value=24, data=bytes(24)),
+    ),
+    (DieWithParent(9), "be killed when the thread that started it ends", Operands(fd=9)),
+    (
         Execute((b"/bin/ls",), (b"ls", b"-l"), (b"A=1",)),
         "execute '/bin/ls' with arguments ['ls', '-l']",
         Operands((b"/bin/ls", b"ls", b"-l", b"A=1"), flags=1, value=2),
@@ -191,6 +230,12 @@ HINTED: dict[type[Step], set[int]] = {
     NewMount: {errno.EPERM},
     Attach: {errno.EROFS, errno.ELOOP, errno.ENOTDIR, errno.EINVAL},
     PivotRoot: {errno.EINVAL},
+    SetRlimit: {errno.EPERM},
+    DropBounding: {errno.EPERM},
+    KeepCapabilities: {errno.EPERM},
+    SetCapabilities: {errno.EPERM},
+    RaiseAmbient: {errno.EPERM},
+    InstallFilter: {errno.EACCES, errno.EINVAL},
 }
 # a hint begins as a sentence does, or with the name of a parameter or system call
 HINT = re.compile(r"(?:[A-Z]|root= |source |clone3 )[^\n]*[^\s.]")
