@@ -81,9 +81,8 @@ class Usage:
       first instruction until its end was noticed. Whatever ran in the group is included, whether
       it was waited for or not.
     - `cgroup` alone: what the whole group has used between the start of the program and the
-      notice of its end, the differences of two readings. If others are in the group during that
-      time, other runs among them, then they are included; of several runs at once each has the use of all.
-      What has outlived the program is included until then.
+      notice of its end: the differences of two readings. Whoever else is in the group during that
+      time is included, so that of several runs at once each has the use of all.
     - neither, or a group that is removed by then: those of the process and the children that it
       waited for; no more than the CPU time and wall_seconds.
 

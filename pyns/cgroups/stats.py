@@ -9,7 +9,11 @@ from typing import Any, NamedTuple, Protocol, Self
 
 
 def _difference(after: Any, before: Any) -> Any:
-    return None if after is None or before is None else after - before
+    if after is None or before is None:
+        return None
+    between = after - before
+    # the kernel counts in nanoseconds at most
+    return round(between, 9) if isinstance(between, float) else between
 
 
 def _latest(after: Any, before: Any) -> Any:  # noqa: ARG001  as its siblings
