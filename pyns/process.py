@@ -93,10 +93,9 @@ class Usage:
         system_seconds: of it, in the kernel.
         memory_peak: bytes, the highest that the group was charged with, page cache and kernel
             memory included. `cgroup` alone: during the run, and including what the group was
-            charged with before, such as files that an earlier run has read. On v2 since Linux
-            6.12, and on v1 if the run found no process and no other run in the group; where
-            neither holds, it is known only if it is the highest since the group was made, and
-            else None.
+            charged with before, such as files that an earlier run has read. It is known if
+            no process and no other run was in the group at the start (on v2 since Linux 6.12), or
+            if it is the highest since the group was made; else None.
         oom_kills: processes that the OOM killer took because of memory_max.
         pids_peak: most processes and threads at a time. `cgroup` alone: known only if it is the
             highest since the group was made, and else None.

@@ -26,7 +26,7 @@ class Directory:
     def __init__(self, path: str) -> None:
         self.fd = -1
         self.path = path
-        self._kept: dict[str, int] = {}
+        self._kept: dict[tuple[str, int], int] = {}
         try:
             self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -106,16 +106,21 @@ class Directory:
 
     def kept_text(self, name: str) -> str | None:
         """Return it as `text`, and keep the file open for the next time: 1 us instead of 5."""
-        if name not in self._kept:
-            try:
-                fd = self.open(name, os.O_RDONLY)
-            except CgroupError as error:
-                if error.errno in NOT_THERE:
-                    return None
-                raise
-            if self._kept.setdefault(name, fd) != fd:  # another thread was faster
+        try:
+            return self._whole(self.kept(name, os.O_RDONLY), name)
+        except CgroupError as error:
+            if error.errno in NOT_THERE:
+                return None
+            raise
+
+    def kept(self, name: str, flags: int) -> int:
+        """Return an fd of a file in it, as `open`, but for all to use until the directory's end."""
+        key = name, flags
+        if key not in self._kept:
+            fd = self.open(name, flags)
+            if self._kept.setdefault(key, fd) != fd:  # another thread was faster
                 os.close(fd)
-        return self._whole(self._kept[name], name)
+        return self._kept[key]
 
     def _whole(self, fd: int, name: str) -> str | None:
         size = 8192

@@ -203,16 +203,23 @@ class Source(NamedTuple):
     read: Callable[[Files], dict[str, Any]]
 
 
-def collect(
-    sources: Iterable[Source], controllers: Collection[str], wanted: Collection[str], files: Files
-) -> dict[str, Any]:
-    """Return what a group's files tell, reading no file for a field that is not wanted."""
-    told = {}
+def chosen(
+    sources: Iterable[Source], controllers: Collection[str], wanted: frozenset[str]
+) -> tuple[Source, ...]:
+    """Return those sources that tell what is wanted, and that a group with these has."""
+    return tuple(
+        source
+        for source in sources
+        if not source.fields.isdisjoint(wanted)
+        and (not source.controller or source.controller in controllers)
+    )
+
+
+def collect(sources: Iterable[Source], files: Files) -> dict[str, Any]:
+    """Return what a group's files tell."""
+    told: dict[str, Any] = {}
     for source in sources:
-        if not source.fields.isdisjoint(wanted) and (
-            not source.controller or source.controller in controllers
-        ):
-            told.update(source.read(files))
+        told |= source.read(files)
     return {name: value for name, value in told.items() if value is not None}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyns.cgroups import HugetlbStats, IoStats, Pressure, Stall, Stats, stats_v1, stats_v2
-from pyns.cgroups.stats import ALL_FIELDS, Source, collect
+from pyns.cgroups.stats import ALL_FIELDS, Source, chosen, collect
 
 TEXTS = Path(__file__).parent / "cgroup_files"
 V1, V2 = stats_v1.SOURCES, stats_v2.SOURCES
@@ -40,7 +40,8 @@ def files_of(name: str) -> Files:
 
 
 def read(sources: tuple[Source, ...], files: Files, *wanted: str) -> Stats:
-    return Stats(**collect(sources, EVERY_CONTROLLER, wanted or ALL_FIELDS, files))
+    fields_of = frozenset(wanted) or ALL_FIELDS
+    return Stats(**collect(chosen(sources, EVERY_CONTROLLER, fields_of), files))
 
 
 def stall(avg10: float, avg60: float, avg300: float, total: float) -> Stall:
@@ -240,7 +241,8 @@ class TestWanted:
 
     def test_is_not_read_without_the_controller(self) -> None:
         files = files_of("v2-linux-7.3")
-        collect(V2, ("hugetlb",), {"cpu_seconds", "memory_peak", "pids_peak", "io"}, files)
+        wanted = frozenset({"cpu_seconds", "memory_peak", "pids_peak", "io"})
+        collect(chosen(V2, ("hugetlb",), wanted), files)
         assert files.was_read == ["cpu.stat"]
 
 
