@@ -150,7 +150,8 @@ class Stats(_Subtractable):
         memory_high_events: times that a process was throttled because of memory_high (v2).
         pids_current: processes and threads now.
         pids_peak: the highest that was (Linux 6.1).
-        io: by device, "major:minor". v1: without what is written back from the page cache later.
+        io: by device, "major:minor". v1: without what the kernel writes back from the page cache
+            later; some kernels count only devices with an io limit.
         hugetlb: by page size, "2MB".
         cpu_pressure: waiting for a CPU; this and the next two on v2 and hybrid hosts.
         memory_pressure: waiting for memory to be reclaimed or read in again.

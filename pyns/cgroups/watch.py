@@ -105,7 +105,7 @@ class Watch:
         self._last: dict[Kind, int] = {}
         self._triggers: dict[int, Trigger] = {}
         self._fired: set[int] = set()
-        self._oom = self._timer = -1
+        self._oom = self._oom_control = self._timer = -1
         self._delay = _LAST_LOOK
         try:
             self._open(directories, pressure, is_asked=kinds is not None)
@@ -174,7 +174,8 @@ class Watch:
         fd = self._own(directory.open("memory.oom_control", os.O_RDONLY))
         oom = self._poll(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
         directory.write("cgroup.event_control", f"{oom} {fd}", "memory")
-        self._oom, self._timer = oom, self._poll(notifying.open_timer())
+        self._oom, self._oom_control = oom, fd
+        self._timer = self._poll(notifying.open_timer())
         self._files.append((fd, {"oom_kill": "oom_kill"}))
 
     def _open_trigger(self, trigger: Trigger, directory: Directory | None) -> None:
@@ -376,8 +377,11 @@ class Watch:
         """Return how often v1 told of one; have the count of kills read again for a while."""
         ooms = 0
         with suppress(BlockingIOError):
-            # the kernel writes into it also when it removes the group
-            ooms = max(0, os.eventfd_read(self._oom) - self._is_removed)
+            ooms = os.eventfd_read(self._oom)
+        try:
+            os.pread(self._oom_control, 1, 0)
+        except OSError:  # the kernel writes into it when it removes the group, too
+            ooms = max(0, ooms - 1)
         is_time = notifying.drain(self._timer)
         if ooms or (is_time and self._delay < _LAST_LOOK):
             self._delay = _FIRST_LOOK if ooms else self._delay * 2

@@ -39,7 +39,7 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def group() -> Iterator[Cgroup]:
+def group(limits: None) -> Iterator[Cgroup]:  # noqa: ARG001  it skips where there are none
     with Cgroup.create(limits=Limits(memory_max="150M", pids_max=50, cpu_max=2)) as made:
         yield made
 
@@ -162,7 +162,7 @@ class TestMemory:
 
 class TestCpu:
     def test_is_what_the_program_says(self, group: Cgroup, program: Program) -> None:
-        before, first = group.stats(), program.do("pass")
+        first, before = program.do("pass"), group.stats()
         last = program.do("spin(0.5)")
         between = group.stats() - before
         assert between.cpu_seconds == pytest.approx(last - first, rel=0.01, abs=0.010)
@@ -174,7 +174,7 @@ class TestCpu:
     @pytest.mark.parametrize("reap", [True, False], ids=["reaped", "not reaped"])
     def test_of_children_is_included(self, group: Cgroup, program: Program, reap: bool) -> None:
         program.do("r, w = os.pipe()")
-        before, first = group.stats(), program.do("pass")
+        first, before = program.do("pass"), group.stats()
         own = program.do("pid = os.fork() or (spin(0.5), os.close(w), os._exit(0))")
         # the pipe is at its end when the child's last act, but for its exit, is done
         own = program.do("os.close(w); os.read(r, 1)")
@@ -287,7 +287,10 @@ class TestOthers:
                 between = (group.stats() - before).io
             finally:
                 file.unlink()
+            by_v1 = any(hierarchy.version == 1 for hierarchy in group._directories)
         assert between is not None
+        if by_v1 and not between:
+            pytest.skip("this v1 kernel counts only devices with an io limit")
         assert between.keys() >= {name}
         assert isinstance(between[name], IoStats)
         # beside the data there is what the filesystem notes of it

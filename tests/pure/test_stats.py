@@ -199,6 +199,12 @@ class TestOddFiles:
         files = Files({"cpu.stat": "usage_usec x\nuser_usec 1000000\nsystem_usec\n"})
         assert read(V2, files) == Stats(user_seconds=1.0)
 
+    def test_of_memory_events_are_told_apart(self) -> None:
+        text = "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\noom_group_kill 6\n"
+        assert read(V2, Files({"memory.events": text})) == Stats(
+            memory_high_events=2, memory_max_events=3, oom_kills=5
+        )
+
     def test_of_io_name_devices_without_figures(self) -> None:
         text = "8:0\n8:16 rbytes=1 wbytes=2 rios=3\n8:32 cost.usage=5\n"
         assert read(V2, Files({"io.stat": text})).io == {
