@@ -17,7 +17,15 @@ import pytest
 
 import pyns
 from pyns import CgroupError, SpawnError, Usage, cgroups, namespaces
-from pyns.cgroups import Hierarchy, Stats
+from pyns.cgroups import (
+    Event,
+    Hierarchy,
+    HugetlbStats,
+    IoStats,
+    Pressure,
+    Stall,
+    Stats,
+)
 from pyns.cgroups.systemd import delegated_scope
 from pyns.steps import LoopbackUp
 
@@ -67,6 +75,9 @@ DEMANDED = {
     "pyns.cgroups.Cgroup.create": WHOLE,
     "pyns.cgroups.Cgroup.apply": WHOLE,
     "pyns.cgroups.Cgroup.stats": WHOLE,
+    "pyns.cgroups.Cgroup.watch": WHOLE,
+    "pyns.cgroups.Trigger": WHOLE,
+    "pyns.cgroups.Watch.wait": WHOLE,
     "pyns.cgroups.Cgroup.kill": WHOLE,
     "pyns.cgroups.Cgroup.remove": WHOLE,
     "pyns.cgroups.systemd.delegated_scope": WHOLE,
@@ -141,7 +152,11 @@ def test_args_are_the_parameters(name: str) -> None:
     assert said == [each for each in names if each in said or each not in may_stay_unsaid]
 
 
-@pytest.mark.parametrize("cls", [Usage, Stats, Hierarchy], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "cls",
+    [Usage, Stats, IoStats, HugetlbStats, Pressure, Stall, Event, Hierarchy],
+    ids=lambda cls: cls.__name__,
+)
 def test_attributes_of_a_result_are_its_fields(cls: Any) -> None:
     assert documented_names(cls, "Attributes") == [field.name for field in fields(cls)]
 
