@@ -17,6 +17,7 @@
 #include <net/if.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -326,6 +327,37 @@ static int die_with_parent(int pidfd)
 	return r == 0 ? 0 : -ESRCH;
 }
 
+/* /proc/self of the caller's /proc is this process, whatever its PID namespace. */
+static int write_file(const char *path, const char *text)
+{
+	int fd = sys_openat(AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
+	long r;
+
+	if (fd < 0)
+		return fd;
+	r = sys_write(fd, text, strlen(text));
+	sys_close(fd);
+	return r < 0 ? (int)r : 0;
+}
+
+static int new_keyring(void)
+{
+	int r = sys_keyctl(1 /* KEYCTL_JOIN_SESSION_KEYRING */, NULL);
+
+	return r < 0 ? r : 0;
+}
+
+static int reset_signals(struct child *child)
+{
+	int r = 0;
+
+	for (int signal = 1; signal <= 64 && r == 0; signal++)
+		if (signal != SIGKILL && signal != SIGSTOP)
+			r = default_signal(signal);
+	child->signal_mask = 0;
+	return r;
+}
+
 static int install_filter(const struct step *step, const char *text)
 {
 	struct sock_fprog program = {.filter = (struct sock_filter *)text};
@@ -441,6 +473,20 @@ static int run_step(struct child *child, const struct step *step)
 		return raise_ambient(step->flags);
 	case STEP_DIE_WITH_PARENT:
 		return die_with_parent(step->fd);
+	case STEP_NEW_KEYRING:
+		return new_keyring();
+	case STEP_RESET_SIGNALS:
+		return reset_signals(child);
+	case STEP_SET_OOM_SCORE_ADJ:
+		return write_file("/proc/self/oom_score_adj", text);
+	case STEP_SET_NICE:
+		return sys_setpriority(PRIO_PROCESS, 0, (int)step->value);
+	case STEP_SET_AFFINITY:
+		return sys_sched_setaffinity(0, step->value, text);
+	case STEP_SET_TIMER_SLACK:
+		return sys_prctl(PR_SET_TIMERSLACK, step->value);
+	case STEP_SET_EXEC_LABEL:
+		return write_file(text, after(text));
 	case STEP_INSTALL_FILTER:
 		return install_filter(step, text);
 	case STEP_EXECUTE:

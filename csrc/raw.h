@@ -380,6 +380,21 @@ static inline int sys_seccomp(unsigned int operation, unsigned int flags, const 
 	return (int)RAW(SYS_seccomp, operation, flags, argument, 0, 0);
 }
 
+static inline int sys_keyctl(int operation, const char *name)
+{
+	return (int)RAW(SYS_keyctl, operation, name, 0, 0, 0);
+}
+
+static inline int sys_setpriority(int which, int who, int nice)
+{
+	return (int)RAW(SYS_setpriority, which, who, nice, 0, 0);
+}
+
+static inline int sys_sched_setaffinity(int pid, size_t size, const void *mask)
+{
+	return (int)RAW(SYS_sched_setaffinity, pid, size, mask, 0, 0);
+}
+
 static inline int sys_prlimit64(int pid, unsigned int resource, const void *limit, void *old)
 {
 	return (int)RAW(SYS_prlimit64, pid, resource, limit, old, 0);

@@ -21,9 +21,11 @@ from pyns.command import (
     split_arguments,
 )
 from pyns.container import Container
+from pyns.labels import label_steps
 from pyns.namespaces import Namespace
 from pyns.rlimits import rlimit_steps
 from pyns.rootfs import root_steps
+from pyns.scheduling import scheduling_steps
 from pyns.seccomp import InstallFilter
 from pyns.steps import (
     BirthInCgroup,
@@ -35,8 +37,10 @@ from pyns.steps import (
     Execute,
     LoopbackUp,
     MakePrivate,
+    NewKeyring,
     NewSession,
     NoNewPrivileges,
+    ResetSignals,
     RestoreSignalMask,
     SetDomainname,
     SetGid,
@@ -115,6 +119,13 @@ def build_plan(
     if late:
         steps.append(Unshare(late))
 
+    # In the caller's /proc, while it is there (ENOENT), and as its owner: before the uid changes
+    # (EACCES). CPUs after the cgroups, whose cpuset decides which there are (EINVAL).
+    steps += scheduling_steps(
+        container.oom_score_adj, container.nice, container.cpu_affinity, container.timer_slack_ns
+    )
+    steps += label_steps(container.apparmor_profile, container.selinux_label)
+
     # Names and network need capabilities: before the uid changes (EPERM).
     if container.hostname is not None:
         steps.append(SetHostname(os.fsencode(container.hostname)))
@@ -140,7 +151,9 @@ def build_plan(
     steps += rlimit_steps(container.rlimits or ())
     if command.restore_signals:
         steps += [DefaultSignal(signal.SIGPIPE), DefaultSignal(signal.SIGXFSZ)]
-    if command.start_new_session:
+    if container.reset_signals:
+        steps.append(ResetSignals())
+    if command.start_new_session or container.new_session:
         steps.append(NewSession())
     if command.process_group >= 0:
         # after the session: a session's leader can't change its group (EPERM)
@@ -159,6 +172,9 @@ def build_plan(
     if command.uid is not None:
         steps.append(SetUid(command.uid))
 
+    if container.new_keyring:
+        # of the user that the program runs as: after the uid (EACCES for its owner)
+        steps.append(NewKeyring())
     # After all that needs capabilities, ids included (EPERM). A change of the uid would empty the
     # effective and ambient sets again.
     if container.capabilities is not None:

@@ -273,6 +273,115 @@ class TestSeccomp:
         assert caught.value.filename == "true"
 
 
+class TestSession:
+    SESSION = "read -r stat < /proc/self/stat; set -- ${stat##*)}; echo $$ $3 $4 $5"
+
+    def test_is_new_and_without_a_terminal(self, shell: Shell) -> None:
+        pid, group, session, terminal = shell(box(new_session=True), self.SESSION).split()
+        assert (pid, pid, "0") == (group, session, terminal)
+
+    def test_is_otherwise_the_callers(self, shell: Shell) -> None:
+        assert int(shell(box(), self.SESSION).split()[2]) == os.getsid(0)
+
+    @pytest.mark.usefixtures("namespaces")
+    def test_kill_0_stays_inside(self, shell: Shell) -> None:
+        container = Container(new_session=True)
+        assert shell(container, "trap '' TERM; kill -TERM 0; echo alive") == "alive"
+
+
+class TestKeyring:
+    """What the caller has in its session keyring, looked for from inside."""
+
+    LOOK = (
+        "import ctypes, errno, sys\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        # KEYCTL_SEARCH, KEY_SPEC_SESSION_KEYRING
+        "session = ctypes.c_long(-3)\n"
+        "found = libc.syscall(int(sys.argv[1]), 10, session, b'user', b'pyns-secret', 0)\n"
+        "print('found' if found >= 0 else errno.errorcode[ctypes.get_errno()])\n"
+    )
+    CODE = """
+import ctypes, os, sys
+from pyns import Container, Namespace, run
+from pyns.syscalls import numbers
+known = numbers(os.uname().machine)
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.syscall(known["keyctl"], 1, None) < 0:  # KEYCTL_JOIN_SESSION_KEYRING
+    sys.exit(os.strerror(ctypes.get_errno()))
+libc.syscall(known["add_key"], b"user", b"pyns-secret", b"x", ctypes.c_long(1), ctypes.c_long(-3))
+user = {"user": int(sys.argv[2]), "extra_groups": []} if sys.argv[2] else {}
+for new in (False, True):
+    box = Container(namespaces=Namespace(0), new_keyring=new)
+    look = ["/usr/bin/python3", "-c", sys.argv[1], str(known["keyctl"])]
+    run(box, look, cwd="/", env={}, **user)
+"""
+
+    @pytest.mark.parametrize("user", ["", "65534"], ids=["same user", "other user"])
+    def test_key_of_the_callers_session_is_out_of_reach(
+        self, user: str, request: pytest.FixtureRequest
+    ) -> None:
+        if user:
+            request.getfixturevalue("root_only")
+        command = [sys.executable, "-P", "-c", self.CODE, self.LOOK, user]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        if done.returncode == 1 and "Traceback" not in done.stderr:
+            pytest.skip(f"keyctl(KEYCTL_JOIN_SESSION_KEYRING): {done.stderr}")
+        assert done.stderr == ""
+        assert done.stdout == "found\nENOKEY\n"
+
+
+class TestScheduling:
+    def test_is_as_asked_for(self, shell: Shell) -> None:
+        cpu = max(os.sched_getaffinity(0))
+        container = box(nice=7, cpu_affinity=[cpu], oom_score_adj=600, timer_slack_ns=4000)
+        script = (
+            "nice; cat /proc/self/oom_score_adj /proc/self/timerslack_ns;"
+            "exec grep Cpus_allowed_list /proc/self/status"
+        )
+        assert shell(container, script).split() == [
+            "7",
+            "600",
+            "4000",
+            "Cpus_allowed_list:",
+            str(cpu),
+        ]
+
+    @pytest.mark.usefixtures("namespaces")
+    def test_is_so_in_a_container_with_a_root(self, box: Any, shell: Shell) -> None:
+        container = box(nice=7, oom_score_adj=600)
+        assert shell(container, "nice; cat /proc/self/oom_score_adj").split() == ["7", "600"]
+
+    def test_more_than_allowed_is_refused_with_what_it_takes(self) -> None:
+        with pytest.raises(SpawnError, match="CAP_SYS_RESOURCE on the host"):
+            run(box(oom_score_adj=-1000), ["true"])
+        with pytest.raises(SpawnError, match="None of them is there"):
+            run(box(cpu_affinity=[9999]), ["true"])
+
+    def test_label_of_a_module_that_is_not_there_is_refused(self) -> None:
+        with pytest.raises(SpawnError, match="SELinux is not active on this host"):
+            run(box(selinux_label="pyns_no_such_label"), ["true"])
+
+
+class TestSignals:
+    def test_are_reset(self, shell: Shell) -> None:
+        old = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+        try:
+            # not by a shell: dash unblocks signals
+            plain, reset = (
+                fields(
+                    run(each, ["cat", "/proc/self/status"], capture_output=True, text=True).stdout
+                )
+                for each in (box(), box(reset_signals=True))
+            )
+        finally:
+            signal.signal(signal.SIGUSR1, old)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        assert int(plain["SigIgn"], 16) & 1 << (signal.SIGUSR1 - 1)
+        assert int(plain["SigBlk"], 16) & 1 << (signal.SIGUSR2 - 1)
+        assert (int(reset["SigIgn"], 16), int(reset["SigBlk"], 16)) == (0, 0)
+
+
 class TestDieWithParent:
     CODE = """
 import sys

@@ -23,7 +23,15 @@ LAYERS = (
     {"pyns.plan"},
     {"pyns.container"},
     {"pyns.command", "pyns.rootfs"},
-    {"pyns.mounts", "pyns.cgroups", "pyns.capabilities", "pyns.rlimits", "pyns.seccomp"},
+    {
+        "pyns.mounts",
+        "pyns.cgroups",
+        "pyns.capabilities",
+        "pyns.labels",
+        "pyns.rlimits",
+        "pyns.scheduling",
+        "pyns.seccomp",
+    },
     {"pyns.steps", "pyns.cgroups.cgroup", "pyns.cgroups.sweeping"},
     {"pyns.cgroups.limiting"},
     {

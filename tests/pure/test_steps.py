@@ -15,8 +15,10 @@ from cffi import FFI
 
 from pyns._shim import ffi, lib
 from pyns.capabilities import DropBounding, KeepCapabilities, RaiseAmbient, SetCapabilities
+from pyns.labels import SetExecLabel
 from pyns.namespaces import Namespace
 from pyns.rlimits import INFINITY, SetRlimit
+from pyns.scheduling import SetAffinity, SetNice, SetOomScoreAdj, SetTimerSlack
 from pyns.seccomp import InstallFilter
 from pyns.steps import (
     Attach,
@@ -32,6 +34,7 @@ from pyns.steps import (
     HostRoot,
     LoopbackUp,
     MakePrivate,
+    NewKeyring,
     NewMount,
     NewRoot,
     NewSession,
@@ -39,6 +42,7 @@ from pyns.steps import (
     OpenTree,
     Operands,
     PivotRoot,
+    ResetSignals,
     RestoreSignalMask,
     SetAttributes,
     SetDomainname,
@@ -161,6 +165,21 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         "install a seccomp filter of 3 instructions",
         Operands(value=24, data=bytes(24)),
     ),
+    (NewKeyring(), "join a new session keyring", Operands()),
+    (ResetSignals(), "give every signal its default action, and block none", Operands()),
+    (SetOomScoreAdj(-500), "set oom_score_adj to -500", Operands((b"-500",))),
+    (SetNice(-5), "set the nice value to -5", Operands(value=2**64 - 5)),
+    (
+        SetAffinity((0, 3, 65)),
+        "run on the CPUs 0, 3, 65",
+        Operands(value=16, data=struct.pack("=QQ", 9, 2)),
+    ),
+    (SetTimerSlack(1), "let timers be 1 ns late", Operands(value=1)),
+    (
+        SetExecLabel("AppArmor", b"/proc/x", b"exec a\nb"),
+        "have execve set the AppArmor label: 'exec a\\nb'",
+        Operands((b"/proc/x", b"exec a\nb")),
+    ),
     (DieWithParent(9), "be killed when the thread that started it ends", Operands(fd=9)),
     (
         Execute((b"/bin/ls",), (b"ls", b"-l"), (b"A=1",)),
@@ -202,6 +221,11 @@ HINTED: dict[type[Step], set[int]] = {
     KeepCapabilities: {errno.EPERM},
     SetCapabilities: {errno.EPERM},
     RaiseAmbient: {errno.EPERM},
+    NewKeyring: {errno.EDQUOT, errno.ENOSYS},
+    SetOomScoreAdj: {errno.EACCES, errno.ENOENT},
+    SetNice: {errno.EACCES},
+    SetAffinity: {errno.EINVAL},
+    SetExecLabel: {errno.EINVAL, errno.ENOENT},
     InstallFilter: {errno.EACCES, errno.EINVAL},
 }
 # a hint begins as a sentence does, or with the name of a parameter or system call
