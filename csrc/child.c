@@ -358,6 +358,40 @@ static int reset_signals(struct child *child)
 	return r;
 }
 
+/* A right that only directories have is EINVAL for a file. */
+static int allow_path(const struct child *child, const struct step *step, const char *path)
+{
+	struct landlock_path rule = {.allowed = step->flags};
+	int r;
+
+	rule.fd = sys_openat2(AT_FDCWD, path, O_PATH | O_CLOEXEC, RESOLVE_NO_MAGICLINKS);
+	if (rule.fd < 0)
+		return rule.fd;
+	r = sys_landlock_add_rule(child->ruleset, LANDLOCK_PATH, &rule);
+	if (r == -EINVAL) {
+		rule.allowed = step->value;
+		r = sys_landlock_add_rule(child->ruleset, LANDLOCK_PATH, &rule);
+	}
+	sys_close(rule.fd);
+	return r;
+}
+
+static int allow_port(const struct child *child, const struct step *step)
+{
+	struct landlock_port rule = {.allowed = step->flags, .port = step->value};
+
+	return sys_landlock_add_rule(child->ruleset, LANDLOCK_PORT, &rule);
+}
+
+static int restrict_self(struct child *child)
+{
+	int r = sys_landlock_restrict_self(child->ruleset);
+
+	sys_close(child->ruleset);
+	child->ruleset = -1;
+	return r;
+}
+
 static int install_filter(const struct step *step, const char *text)
 {
 	struct sock_fprog program = {.filter = (struct sock_filter *)text};
@@ -487,6 +521,14 @@ static int run_step(struct child *child, const struct step *step)
 		return sys_prctl(PR_SET_TIMERSLACK, step->value);
 	case STEP_SET_EXEC_LABEL:
 		return write_file(text, after(text));
+	case STEP_CREATE_RULESET:
+		return take(&child->ruleset, sys_landlock_create_ruleset(text, step->value));
+	case STEP_ALLOW_PATH:
+		return allow_path(child, step, text);
+	case STEP_ALLOW_PORT:
+		return allow_port(child, step);
+	case STEP_RESTRICT_SELF:
+		return restrict_self(child);
 	case STEP_INSTALL_FILTER:
 		return install_filter(step, text);
 	case STEP_EXECUTE:

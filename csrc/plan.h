@@ -51,6 +51,10 @@ enum step_kind {
 	STEP_SET_AFFINITY,      /* value: bytes of text, a cpu_set_t */
 	STEP_SET_TIMER_SLACK,   /* value: nanoseconds */
 	STEP_SET_EXEC_LABEL,    /* text: file, then what is written to it */
+	STEP_CREATE_RULESET,    /* value: bytes of text, a struct landlock_ruleset_attr */
+	STEP_ALLOW_PATH, /* text: path; flags: what beneath a directory, value: what for a file */
+	STEP_ALLOW_PORT, /* value: port; flags: what */
+	STEP_RESTRICT_SELF,
 	/* the last of all */
 	STEP_EXECUTE, /* text: flags candidates, then value arguments, then environment */
 	STEP_END,     /* no step: the number of kinds */

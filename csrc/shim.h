@@ -27,8 +27,9 @@ struct child {
 	const char *text;
 	char **pointers; /* room for the arrays that execve takes */
 	uint64_t signal_mask;
-	int root; /* where targets are resolved */
-	int tree; /* the mount in hand, not attached yet */
+	int root;    /* where targets are resolved */
+	int tree;    /* the mount in hand, not attached yet */
+	int ruleset; /* Landlock's, not in force yet */
 	struct report *report;
 };
 

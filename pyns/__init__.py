@@ -12,6 +12,7 @@ from pyns import cgroups, namespaces, seccomp  # noqa: E402
 from pyns.cgroups import IoMax, Limits  # noqa: E402
 from pyns.container import Container  # noqa: E402
 from pyns.errors import CgroupError, SpawnError  # noqa: E402
+from pyns.landlock import Landlock  # noqa: E402
 from pyns.mounts import Bind, Proc, Tmpfs  # noqa: E402
 from pyns.namespaces import Namespace  # noqa: E402
 from pyns.plan import Plan  # noqa: E402
@@ -23,6 +24,7 @@ __all__ = [
     "Completed",
     "Container",
     "IoMax",
+    "Landlock",
     "Limits",
     "Namespace",
     "Plan",

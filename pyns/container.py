@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pyns.capabilities import parse_capabilities
 from pyns.cgroups import Cgroup, Limits
 from pyns.labels import check_label
+from pyns.landlock import Landlock
 from pyns.mounts import Mount, Proc, StrPath, encode_path
 from pyns.namespaces import Namespace
 from pyns.rlimits import Rlimit, Rlimits, parse_rlimits
@@ -56,6 +57,7 @@ class Container:
         no_new_privileges: whether execve grants it nothing: no set-user-ID, no file capabilities.
         seccomp: filter of its system calls, raw BPF as `pyns.seccomp` makes it. Needs
             no_new_privileges, or CAP_SYS_ADMIN that the program keeps.
+        landlock: files, ports and processes that it may reach. Needs what seccomp needs.
         new_session: whether it leads a session, without the caller's terminal, so that neither
             kill(0) nor TIOCSTI reaches what is outside.
         new_keyring: whether it has a session keyring of its own. Those of its user stay within
@@ -98,6 +100,7 @@ class Container:
     capabilities: Collection[str] | None = None
     no_new_privileges: bool = False
     seccomp: bytes | None = None
+    landlock: Landlock | None = None
     new_session: bool = False
     new_keyring: bool = False
     reset_signals: bool = False
@@ -186,6 +189,10 @@ class Container:
         if self.seccomp is not None:
             check_filter(self.seccomp)
             self._check_privilege_of("seccomp")
+        if self.landlock is not None:
+            if not isinstance(self.landlock, Landlock):
+                raise TypeError(f"landlock={self.landlock!r}: give Landlock(...)")
+            self._check_privilege_of("landlock")
         check_int("oom_score_adj", self.oom_score_adj, -1000, 1000)
         check_int("nice", self.nice, -20, 19)
         check_int("timer_slack_ns", self.timer_slack_ns, 0, 2**63 - 1)

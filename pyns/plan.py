@@ -22,6 +22,7 @@ from pyns.command import (
 )
 from pyns.container import Container
 from pyns.labels import label_steps
+from pyns.landlock import RestrictSelf
 from pyns.namespaces import Namespace
 from pyns.rlimits import rlimit_steps
 from pyns.rootfs import root_steps
@@ -146,6 +147,9 @@ def build_plan(
     if command.umask >= 0:
         # after mount targets are made, which have their own modes
         steps.append(SetUmask(command.umask))
+    # Paths inside the root: after pivot_root. As whoever may reach them: before the uid changes.
+    if container.landlock is not None:
+        steps += container.landlock.rules()
     # After everything that opens files (nofile: EMFILE). Before the uid changes: root may go above
     # its hard limits (EPERM).
     steps += rlimit_steps(container.rlimits or ())
@@ -184,6 +188,10 @@ def build_plan(
     if container.die_with_parent:
         # after the uid and the capabilities, whose change takes it back
         steps.append(DieWithParent(parent_pidfd))
+
+    if container.landlock is not None:
+        # after no_new_privileges and all mounts (EPERM), before its fd is closed (EBADF)
+        steps.append(RestrictSelf())
 
     # After everything that opens files: what is not passed on is closed (CVE-2024-21626).
     steps += command.fd_steps()

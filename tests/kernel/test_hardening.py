@@ -7,6 +7,7 @@ import os
 import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pyns import Container, Namespace, SpawnError, run, seccomp
+from pyns import Bind, Container, Landlock, Namespace, Proc, SpawnError, landlock, run, seccomp
 
 Shell = Callable[..., str]
 # as every user may have it
@@ -25,6 +26,13 @@ STATUS = "exec cat /proc/self/status"
 
 def fields(status: str) -> dict[str, str]:
     return {name: text.strip() for name, _, text in (x.partition(":") for x in status.splitlines())}
+
+
+def keyring_refused() -> bool:
+    try:
+        return run(box(new_keyring=True), ["true"]).returncode != 0
+    except SpawnError:
+        return True
 
 
 def box(**given: Any) -> Container:
@@ -273,6 +281,138 @@ class TestSeccomp:
         assert caught.value.filename == "true"
 
 
+@pytest.fixture
+def landlocked() -> None:
+    """Skip where Landlock has no scopes."""
+    if landlock.abi() < 6:
+        pytest.skip(f"landlock_create_ruleset(LANDLOCK_CREATE_RULESET_VERSION): {landlock.abi()}")
+
+
+@pytest.mark.usefixtures("landlocked")
+class TestLandlock:
+    SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/dev/null")
+
+    def locked(self, **given: Any) -> Container:
+        return box(no_new_privileges=True, landlock=Landlock(**given))
+
+    def test_reading_is_allowed_where_it_was_said(self, shell: Shell, tmp_path: Path) -> None:
+        (tmp_path / "a").write_text("allowed")
+        (tmp_path / "b").write_text("not")
+        container = self.locked(read=[*self.SYSTEM, tmp_path / "a"])
+        script = f"cd {tmp_path}; cat a; cat b 2>/dev/null || echo , b not; echo new > c"
+        assert shell(container, script) == "allowed, b not"
+        assert (tmp_path / "c").read_text() == "new\n"  # nothing was said of writing
+
+    def test_writing_is_allowed_where_it_was_said(self, shell: Shell, tmp_path: Path) -> None:
+        for name in ("open", "closed", "open/sub"):
+            (tmp_path / name).mkdir()
+        (tmp_path / "closed" / "file").write_text("kept")
+        script = (
+            f"cd {tmp_path}; echo new > open/file; mv open/file open/sub; rm -r open/sub;"
+            "for try in 'echo x > closed/file' 'rm closed/file' 'mkdir closed/new' "
+            "'mv closed/file open/x' 'truncate -s 0 closed/file' 'ln -s x closed/link'; do "
+            'sh -c "$try" 2>/dev/null && echo "$try"; done; cat closed/file'
+        )
+        container = self.locked(write=[tmp_path / "open", "/dev/null"])
+        assert shell(container, script) == "kept"
+        assert sorted(os.listdir(tmp_path / "closed")) == ["file"]
+
+    def test_moving_stays_allowed_where_only_reading_is_restricted(
+        self, shell: Shell, tmp_path: Path
+    ) -> None:
+        (tmp_path / "a").mkdir()
+        (tmp_path / "b").mkdir()
+        (tmp_path / "a" / "file").touch()
+        container = self.locked(read=self.SYSTEM)
+        shell(container, f"ln {tmp_path}/a/file {tmp_path}/b/link")
+        assert (tmp_path / "b" / "link").exists()
+
+    def test_executing_is_allowed_where_it_was_said(self, tmp_path: Path) -> None:
+        copy = tmp_path / "true"
+        copy.write_bytes(Path("/bin/true").read_bytes())
+        copy.chmod(0o755)
+        assert run(self.locked(execute=["/usr", "/lib", "/lib64"]), ["true"]).returncode == 0
+        with pytest.raises(PermissionError) as caught:
+            run(self.locked(execute=["/usr", "/lib", "/lib64"]), [copy])
+        assert caught.value.filename == copy
+        assert run(self.locked(execute=["/usr", "/lib", "/lib64", copy]), [copy]).returncode == 0
+
+    @pytest.mark.usefixtures("namespaces")
+    def test_paths_are_those_inside(self, new_root: Path) -> None:
+        (new_root / "data").mkdir()
+        (new_root / "data" / "file").write_text("inside")
+        (new_root / "other").write_text("other")
+        container = Container(
+            root=new_root,
+            mounts=(Bind("/usr", read_only=True), Proc()),
+            no_new_privileges=True,
+            landlock=Landlock(read=["/usr", "/data"], execute=["/usr"], write=()),
+        )
+        completed = run(container, ["sh", "-c", "cat /data/file; cat /other"], capture_output=True)
+        assert completed.stdout == b"inside"
+        assert b"Permission denied" in completed.stderr
+
+    def test_ports_are_those_that_were_said(self) -> None:
+        code = (
+            "import errno, socket, sys\n"
+            "def say(call, port):\n"
+            "    try: call(('127.0.0.1', port)); print('ok')\n"
+            "    except OSError as error: print(errno.errorcode[error.errno])\n"
+            "say(socket.socket().bind, 0)\n"
+            "say(socket.socket().bind, 47615)\n"
+            "say(socket.socket().connect, int(sys.argv[1]))\n"
+            "say(socket.socket().connect, int(sys.argv[2]))\n"
+        )
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("", 0)) as two:
+            ports = [each.getsockname()[1] for each in (one, two)]
+            container = self.locked(bind_tcp=[0], connect_tcp=[ports[0]])
+            command = ["/usr/bin/python3", "-c", code, *map(str, ports)]
+            said = run(container, command, capture_output=True, text=True).stdout.split()
+        assert said == ["ok", "EACCES", "ok", "EACCES"]
+
+    def test_scopes_keep_what_is_outside_out_of_reach(self) -> None:
+        name = f"pyns-{os.getpid()}"
+        code = (
+            "import errno, os, socket, sys\n"
+            "s = socket.socket(socket.AF_UNIX)\n"
+            "print(errno.errorcode.get(s.connect_ex(chr(0) + sys.argv[1]), 'ok'))\n"
+            "try: os.kill(os.getppid(), 0); print('ok')\n"
+            "except OSError as error: print(errno.errorcode[error.errno])\n"
+        )
+        command = ["/usr/bin/python3", "-c", code, name]
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(f"\0{name}")
+            server.listen()
+            for given, expected in (
+                ({"bind_tcp": ()}, ["ok", "ok"]),
+                ({"scope_abstract_unix": True}, ["EPERM", "ok"]),
+                ({"scope_signals": True}, ["ok", "EPERM"]),
+            ):
+                container = self.locked(**given)
+                said = run(container, command, capture_output=True, text=True).stdout.split()
+                assert said == expected
+
+    def test_path_that_is_not_there_is_refused_by_name(self) -> None:
+        with pytest.raises(SpawnError, match=r"allow reading beneath '/no/such'.*inside the cont"):
+            run(self.locked(read=["/no/such"]), ["true"])
+
+    def test_everything_together(self, shell: Shell) -> None:
+        container = box(
+            no_new_privileges=True,
+            seccomp=seccomp.default(),
+            landlock=Landlock(read=["/"], execute=["/"], write=["/dev/null"], bind_tcp=()),
+            rlimits={"nofile": 16, "core": 0},
+            new_session=True,
+            new_keyring=not keyring_refused(),
+            reset_signals=True,
+            die_with_parent=True,
+            oom_score_adj=1000,
+            nice=5,
+            timer_slack_ns=1,
+        )
+        assert shell(container, "touch /tmp/pyns-x 2>/dev/null || echo alive") == "alive"
+
+
 class TestSession:
     SESSION = "read -r stat < /proc/self/stat; set -- ${stat##*)}; echo $$ $3 $4 $5"
 
@@ -363,7 +503,7 @@ class TestScheduling:
 
 
 class TestSignals:
-    def test_are_reset(self, shell: Shell) -> None:
+    def test_are_reset(self) -> None:
         old = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
         try:

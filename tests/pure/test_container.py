@@ -38,6 +38,7 @@ def test_defaults_are_a_containers() -> None:
         "capabilities": None,
         "no_new_privileges": False,
         "seccomp": None,
+        "landlock": None,
         "new_session": False,
         "new_keyring": False,
         "reset_signals": False,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pyns import Bind, Container, Namespace, Proc
+from pyns import Bind, Container, Landlock, Namespace, Proc
 from pyns.cgroups.cgroup import Entry
 from pyns.command import Command
 from pyns.labels import SetExecLabel
@@ -34,6 +34,7 @@ HARDENED = Container(
     capabilities=("net_raw",),
     no_new_privileges=True,
     seccomp=bytes(8),
+    landlock=Landlock(read=["/usr"], connect_tcp=[80]),
     new_session=True,
     new_keyring=True,
     reset_signals=True,
@@ -62,6 +63,15 @@ ORDER = [
     ("new_keyring", "install_filter", "EPERM"),
     ("reset_signals", "restore_signal_mask", "they would stay blocked"),
     ("new_session", "set_process_group", "EPERM"),
+    ("pivot_root", "allow_path", "another path, or ENOENT"),
+    ("create_ruleset", "allow_path", "EBADF"),
+    ("create_ruleset", "allow_port", "EBADF"),
+    ("allow_path", "set_rlimit", "EMFILE"),
+    ("allow_path", "set_uid", "EACCES"),
+    ("no_new_privileges", "restrict_self", "EPERM"),
+    ("attach", "restrict_self", "EPERM"),
+    ("restrict_self", "close_range", "EBADF"),
+    ("restrict_self", "install_filter", "it might forbid the call"),
     ("drop_bounding", "set_uid", "EPERM"),
     ("drop_bounding", "set_capabilities", "EPERM"),
     ("keep_capabilities", "set_uid", "the permitted set would be empty"),

@@ -22,7 +22,7 @@ LAYERS = (
     {"pyns.marshal"},
     {"pyns.plan"},
     {"pyns.container"},
-    {"pyns.command", "pyns.rootfs"},
+    {"pyns.command", "pyns.landlock", "pyns.rootfs"},
     {
         "pyns.mounts",
         "pyns.cgroups",

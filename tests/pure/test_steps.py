@@ -16,6 +16,7 @@ from cffi import FFI
 from pyns._shim import ffi, lib
 from pyns.capabilities import DropBounding, KeepCapabilities, RaiseAmbient, SetCapabilities
 from pyns.labels import SetExecLabel
+from pyns.landlock import AllowPath, AllowPort, CreateRuleset, RestrictSelf
 from pyns.namespaces import Namespace
 from pyns.rlimits import INFINITY, SetRlimit
 from pyns.scheduling import SetAffinity, SetNice, SetOomScoreAdj, SetTimerSlack
@@ -180,6 +181,33 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         "have execve set the AppArmor label: 'exec a\\nb'",
         Operands((b"/proc/x", b"exec a\nb")),
     ),
+    (
+        CreateRuleset(("read", "bind_tcp", "scope_signals")),
+        "make a Landlock ruleset against reading, TCP bind, signals to outside",
+        Operands(value=24, data=struct.pack("=QQQ", 0xC, 1, 2)),
+    ),
+    (
+        CreateRuleset(("write", "execute", "ioctl", "refer", "connect_tcp", "scope_abstract_unix")),
+        "make a Landlock ruleset against writing, executing, ioctl on devices, moving, "
+        "TCP connect, abstract UNIX sockets outside",
+        Operands(value=24, data=struct.pack("=QQQ", 0xFFF3, 2, 1)),
+    ),
+    (
+        AllowPath(b"/usr", ("read", "execute")),
+        "allow reading, executing beneath '/usr'",
+        Operands((b"/usr",), flags=0xD, value=0x5),
+    ),
+    (
+        AllowPath(b"/tmp", ("write", "refer")),
+        "allow writing, moving beneath '/tmp'",
+        Operands((b"/tmp",), flags=0x77B2, value=0x4002),
+    ),
+    (
+        AllowPort(80, ("bind_tcp", "connect_tcp")),
+        "allow TCP bind, TCP connect for port 80",
+        Operands(flags=3, value=80),
+    ),
+    (RestrictSelf(), "put the Landlock ruleset into force", Operands()),
     (DieWithParent(9), "be killed when the thread that started it ends", Operands(fd=9)),
     (
         Execute((b"/bin/ls",), (b"ls", b"-l"), (b"A=1",)),
@@ -197,6 +225,7 @@ STEPS = [pytest.param(step, id=f"{step.kind}-{n}") for n, (step, _, _) in enumer
 HOSTILE = b"a\nb\xff"
 HOSTILE_STEPS = [
     SetHostname(HOSTILE),
+    AllowPath(HOSTILE, ("read",)),
     SetDomainname(HOSTILE),
     NewRoot(HOSTILE),
     OpenTree(HOSTILE, True),
@@ -221,6 +250,9 @@ HINTED: dict[type[Step], set[int]] = {
     KeepCapabilities: {errno.EPERM},
     SetCapabilities: {errno.EPERM},
     RaiseAmbient: {errno.EPERM},
+    CreateRuleset: {errno.EINVAL, errno.E2BIG, errno.ENOSYS, errno.EOPNOTSUPP},
+    AllowPath: {errno.ENOENT, errno.ELOOP},
+    RestrictSelf: {errno.EPERM, errno.E2BIG},
     NewKeyring: {errno.EDQUOT, errno.ENOSYS},
     SetOomScoreAdj: {errno.EACCES, errno.ENOENT},
     SetNice: {errno.EACCES},

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from pyns import seccomp
+from pyns import landlock, seccomp
 from pyns.capabilities import DropBounding, KeepCapabilities, RaiseAmbient, SetCapabilities
 from pyns.labels import SetExecLabel
+from pyns.landlock import AllowPath, AllowPort, CreateRuleset, RestrictSelf
 from pyns.namespaces import Namespace
 from pyns.rlimits import INFINITY, NUMBERS, SetRlimit
 from pyns.scheduling import SetAffinity, SetNice, SetOomScoreAdj, SetTimerSlack
@@ -373,6 +374,108 @@ def test_a_label_that_no_module_has_fails_with_einval(failure: Failure) -> None:
     index, error = failure(CLONE, step)
     # AppArmor says ENOENT, a kernel without any module EINVAL
     assert (index, error in (errno.EINVAL, errno.ENOENT)) == (1, True)
+
+
+@pytest.fixture
+def landlocked() -> None:
+    """Skip where Landlock knows no ports."""
+    if landlock.abi() < 4:
+        pytest.skip(f"landlock_create_ruleset(LANDLOCK_CREATE_RULESET_VERSION): {landlock.abi()}")
+
+
+@pytest.mark.usefixtures("landlocked")
+def test_a_ruleset_allows_a_directory_and_a_file_and_no_more(
+    tmp_path: Path, output: Output
+) -> None:
+    (tmp_path / "allowed").mkdir()
+    (tmp_path / "allowed" / "file").write_text("in a directory ")
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "other").write_text("another")
+    steps = (
+        CreateRuleset(("read",)),
+        AllowPath(b"/usr", ("read",)),
+        AllowPath(b"/lib", ("read",)),
+        AllowPath(os.fsencode(tmp_path / "allowed"), ("read",)),
+        AllowPath(os.fsencode(tmp_path / "file"), ("read",)),  # as far as a file has it
+        NoNewPrivileges(),
+        RestrictSelf(),
+    )
+    script = f"cd {tmp_path}; cat allowed/file file; cat other 2>/dev/null || echo ', no other'"
+    assert output(CLONE, *steps, script=script) == "in a directory a file, no other"
+    assert (tmp_path / "other").read_text() == "another"
+
+
+@pytest.mark.usefixtures("landlocked")
+def test_a_ruleset_allows_a_port_and_no_other(output: Output) -> None:
+    code = (
+        "import errno, socket\n"
+        "for port in (47613, 47614):\n"
+        "    print(errno.errorcode.get(socket.socket().connect_ex((chr(58) * 2, port)), 0))\n"
+    ).replace("socket.socket()", "socket.socket(socket.AF_INET6)")
+    steps = (
+        CreateRuleset(("connect_tcp",)),
+        AllowPort(47613, ("connect_tcp",)),
+        NoNewPrivileges(),
+        RestrictSelf(),
+    )
+    said = output(CLONE, *steps, script=f"exec /usr/bin/python3 -c '{code}'").split()
+    assert said[0] != "EACCES"
+    assert said[1] == "EACCES"
+
+
+@pytest.mark.usefixtures("landlocked")
+def test_a_ruleset_against_nothing_fails_with_enomsg(failure: Failure) -> None:
+    assert failure(CLONE, CreateRuleset(())) == (1, errno.ENOMSG)
+
+
+@pytest.mark.usefixtures("landlocked")
+def test_a_path_that_is_not_there_fails_with_enoent(tmp_path: Path, failure: Failure) -> None:
+    step = AllowPath(os.fsencode(tmp_path / "missing"), ("read",))
+    assert failure(CLONE, CreateRuleset(("read",)), step) == (2, errno.ENOENT)
+
+
+@pytest.mark.usefixtures("landlocked")
+def test_a_path_over_a_magic_link_fails_with_eloop(failure: Failure) -> None:
+    step = AllowPath(b"/proc/self/root/etc", ("read",))
+    assert failure(CLONE, CreateRuleset(("read",)), step) == (2, errno.ELOOP)
+
+
+@pytest.mark.usefixtures("landlocked")
+def test_what_the_ruleset_is_not_against_can_not_be_allowed(failure: Failure) -> None:
+    path = AllowPath(b"/usr", ("execute",))
+    assert failure(CLONE, CreateRuleset(("read",)), path) == (2, errno.EINVAL)
+    port = AllowPort(1, ("bind_tcp",))
+    assert failure(CLONE, CreateRuleset(("read",)), port) == (2, errno.EINVAL)
+
+
+@pytest.mark.usefixtures("landlocked")
+@pytest.mark.parametrize("step", [AllowPath(b"/", ("read",)), AllowPort(1, ("bind_tcp",))])
+def test_rules_without_a_ruleset_fail_with_ebadf(
+    step: AllowPath | AllowPort, failure: Failure
+) -> None:
+    assert failure(CLONE, step) == (1, errno.EBADF)
+
+
+@pytest.mark.usefixtures("landlocked")
+def test_a_ruleset_is_put_into_force_once(failure: Failure) -> None:
+    steps = (CLONE, NoNewPrivileges(), CreateRuleset(("bind_tcp",)), RestrictSelf(), RestrictSelf())
+    assert failure(*steps) == (4, errno.EBADF)
+
+
+@pytest.mark.usefixtures("landlocked")
+def test_a_ruleset_takes_no_new_privileges(failure: Failure) -> None:
+    steps = [SetUid(NOBODY)] if os.geteuid() == 0 else []
+    at = len(steps) + 2
+    found = failure(CLONE, *steps, CreateRuleset(("bind_tcp",)), RestrictSelf())
+    assert found == (at, errno.EPERM)
+
+
+@pytest.mark.usefixtures("landlocked")
+def test_sixteen_rulesets_are_the_most(failure: Failure) -> None:
+    index, error = failure(
+        CLONE, NoNewPrivileges(), *[CreateRuleset(("bind_tcp",)), RestrictSelf()] * 17
+    )
+    assert (index <= 2 * 17 + 1, error) == (True, errno.E2BIG)
 
 
 @pytest.mark.parametrize("flags", [0, os.O_EXCL], ids=["process", "thread"])
