@@ -17,6 +17,7 @@
 #include <net/if.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -35,6 +36,7 @@ static int enter_cgroup(const struct step *step)
 	return r < 0 ? (int)r : 0;
 }
 
+/* /proc/self of the caller's /proc is this process, whatever its PID namespace. */
 static int write_file(const char *path, const char *content)
 {
 	int fd = sys_openat(AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
@@ -358,6 +360,58 @@ static int die_with_parent(int pidfd)
 	return r == 0 ? 0 : -ESRCH;
 }
 
+static int new_keyring(void)
+{
+	int r = sys_keyctl(1 /* KEYCTL_JOIN_SESSION_KEYRING */, NULL);
+
+	return r < 0 ? r : 0;
+}
+
+static int reset_signals(struct child *child)
+{
+	int r = 0;
+
+	for (int signal = 1; signal <= 64 && r == 0; signal++)
+		if (signal != SIGKILL && signal != SIGSTOP)
+			r = default_signal(signal);
+	child->signal_mask = 0;
+	return r;
+}
+
+/* A right that only directories have is EINVAL for a file. */
+static int allow_path(const struct child *child, const struct step *step, const char *path)
+{
+	struct landlock_path rule = {.allowed = step->flags};
+	int r;
+
+	rule.fd = sys_openat2(AT_FDCWD, path, O_PATH | O_CLOEXEC, RESOLVE_NO_MAGICLINKS);
+	if (rule.fd < 0)
+		return rule.fd;
+	r = sys_landlock_add_rule(child->ruleset, LANDLOCK_PATH, &rule);
+	if (r == -EINVAL) {
+		rule.allowed = step->value;
+		r = sys_landlock_add_rule(child->ruleset, LANDLOCK_PATH, &rule);
+	}
+	sys_close(rule.fd);
+	return r;
+}
+
+static int allow_port(const struct child *child, const struct step *step)
+{
+	struct landlock_port rule = {.allowed = step->flags, .port = step->value};
+
+	return sys_landlock_add_rule(child->ruleset, LANDLOCK_PORT, &rule);
+}
+
+static int restrict_self(struct child *child)
+{
+	int r = sys_landlock_restrict_self(child->ruleset);
+
+	sys_close(child->ruleset);
+	child->ruleset = -1;
+	return r;
+}
+
 static int install_filter(const struct step *step, const char *text)
 {
 	struct sock_fprog program = {.filter = (struct sock_filter *)text};
@@ -503,6 +557,28 @@ static int run_step(struct child *child, const struct step *step)
 		return raise_ambient(step->flags);
 	case STEP_DIE_WITH_PARENT:
 		return die_with_parent(step->fd);
+	case STEP_NEW_KEYRING:
+		return new_keyring();
+	case STEP_RESET_SIGNALS:
+		return reset_signals(child);
+	case STEP_SET_OOM_SCORE_ADJ:
+		return write_file("/proc/self/oom_score_adj", text);
+	case STEP_SET_NICE:
+		return sys_setpriority(PRIO_PROCESS, 0, (int)step->value);
+	case STEP_SET_AFFINITY:
+		return sys_sched_setaffinity(0, step->value, text);
+	case STEP_SET_TIMER_SLACK:
+		return sys_prctl(PR_SET_TIMERSLACK, step->value);
+	case STEP_SET_EXEC_LABEL:
+		return write_file(text, after(text));
+	case STEP_CREATE_RULESET:
+		return take(&child->ruleset, sys_landlock_create_ruleset(text, step->value));
+	case STEP_ALLOW_PATH:
+		return allow_path(child, step, text);
+	case STEP_ALLOW_PORT:
+		return allow_port(child, step);
+	case STEP_RESTRICT_SELF:
+		return restrict_self(child);
 	case STEP_INSTALL_FILTER:
 		return install_filter(step, text);
 	case STEP_EXECUTE:

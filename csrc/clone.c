@@ -76,9 +76,10 @@ void after_fork(void)
 
 /* How many strings the kinds read, at least. The others read none, or as many as they say. */
 static const uint8_t strings_needed[STEP_END] = {
-    [STEP_SET_HOSTNAME] = 1,     [STEP_SET_DOMAINNAME] = 1, [STEP_NEW_ROOT] = 1,
-    [STEP_OPEN_TREE] = 1,        [STEP_NEW_MOUNT] = 1,      [STEP_ATTACH] = 1,
-    [STEP_CHANGE_DIRECTORY] = 1, [STEP_WRITE_FILE] = 2,
+    [STEP_SET_HOSTNAME] = 1,     [STEP_SET_DOMAINNAME] = 1,    [STEP_NEW_ROOT] = 1,
+    [STEP_OPEN_TREE] = 1,        [STEP_NEW_MOUNT] = 1,         [STEP_ATTACH] = 1,
+    [STEP_CHANGE_DIRECTORY] = 1, [STEP_SET_OOM_SCORE_ADJ] = 1, [STEP_SET_EXEC_LABEL] = 2,
+    [STEP_ALLOW_PATH] = 1,       [STEP_WRITE_FILE] = 2,
 };
 
 /* How many bytes the kinds read that read no strings but an array. */
@@ -88,6 +89,8 @@ static uint64_t bytes_needed(const struct step *step)
 	case STEP_SET_GROUPS:
 		return step->value > UINT32_MAX ? UINT64_MAX : step->value * sizeof(uint32_t);
 	case STEP_INSTALL_FILTER:
+	case STEP_CREATE_RULESET:
+	case STEP_SET_AFFINITY:
 		return step->value;
 	case STEP_SET_RLIMIT:
 		return 2 * sizeof(uint64_t);
@@ -269,6 +272,7 @@ int spawn(const char *steps, size_t steps_size, const char *text, size_t text_si
 	    .signal_mask = signal_mask,
 	    .root = -1,
 	    .tree = -1,
+	    .ruleset = -1,
 	    .report = ret_report,
 	};
 	size_t count = steps_size / sizeof(struct step), stacks;

@@ -48,6 +48,17 @@ enum step_kind {
 	STEP_RAISE_AMBIENT,     /* flags: capabilities */
 	STEP_DIE_WITH_PARENT,   /* fd: pidfd of the thread that clones */
 	STEP_INSTALL_FILTER,    /* value: bytes of text, an array of struct sock_filter */
+	STEP_NEW_KEYRING,       /* of the session */
+	STEP_RESET_SIGNALS,     /* default actions, and none blocked */
+	STEP_SET_OOM_SCORE_ADJ, /* text */
+	STEP_SET_NICE,          /* value: int */
+	STEP_SET_AFFINITY,      /* value: bytes of text, a cpu_set_t */
+	STEP_SET_TIMER_SLACK,   /* value: nanoseconds */
+	STEP_SET_EXEC_LABEL,    /* text: file, then what is written to it */
+	STEP_CREATE_RULESET,    /* value: bytes of text, a struct landlock_ruleset_attr */
+	STEP_ALLOW_PATH, /* text: path; flags: what beneath a directory, value: what for a file */
+	STEP_ALLOW_PORT, /* value: port; flags: what */
+	STEP_RESTRICT_SELF,
 	/* the last of all */
 	STEP_EXECUTE, /* text: flags candidates, then value arguments, then environment */
 	STEP_END,     /* no step: the number of kinds */

@@ -28,6 +28,9 @@ enum {
 	NR_CLOSE_RANGE = 436,
 	NR_OPENAT2 = 437,
 	NR_MOUNT_SETATTR = 442,
+	NR_LANDLOCK_CREATE_RULESET = 444,
+	NR_LANDLOCK_ADD_RULE = 445,
+	NR_LANDLOCK_RESTRICT_SELF = 446,
 };
 
 /* <linux/sched.h> */
@@ -77,6 +80,21 @@ struct statx_result {
 
 struct mount_attr {
 	uint64_t attr_set, attr_clr, propagation, userns_fd;
+};
+
+/* <linux/landlock.h> */
+enum {
+	LANDLOCK_PATH = 1, /* LANDLOCK_RULE_PATH_BENEATH */
+	LANDLOCK_PORT = 2, /* LANDLOCK_RULE_NET_PORT */
+};
+
+struct landlock_path {
+	uint64_t allowed;
+	int32_t fd;
+} __attribute__((packed));
+
+struct landlock_port {
+	uint64_t allowed, port;
 };
 
 #if defined(__x86_64__) && !defined(__ILP32__)
@@ -408,6 +426,36 @@ static inline int sys_capset(const void *header, const void *data)
 static inline int sys_seccomp(unsigned int operation, unsigned int flags, const void *argument)
 {
 	return (int)RAW(SYS_seccomp, operation, flags, argument, 0, 0);
+}
+
+static inline int sys_keyctl(int operation, const char *name)
+{
+	return (int)RAW(SYS_keyctl, operation, name, 0, 0, 0);
+}
+
+static inline int sys_setpriority(int which, int who, int nice)
+{
+	return (int)RAW(SYS_setpriority, which, who, nice, 0, 0);
+}
+
+static inline int sys_sched_setaffinity(int pid, size_t size, const void *mask)
+{
+	return (int)RAW(SYS_sched_setaffinity, pid, size, mask, 0, 0);
+}
+
+static inline int sys_landlock_create_ruleset(const void *attributes, size_t size)
+{
+	return (int)RAW(NR_LANDLOCK_CREATE_RULESET, attributes, size, 0, 0, 0);
+}
+
+static inline int sys_landlock_add_rule(int ruleset, int type, const void *rule)
+{
+	return (int)RAW(NR_LANDLOCK_ADD_RULE, ruleset, type, rule, 0, 0);
+}
+
+static inline int sys_landlock_restrict_self(int ruleset)
+{
+	return (int)RAW(NR_LANDLOCK_RESTRICT_SELF, ruleset, 0, 0, 0, 0);
 }
 
 static inline int sys_prlimit64(int pid, unsigned int resource, const void *limit, void *old)

@@ -41,6 +41,7 @@ struct child {
 	uint64_t second_stack; /* of STEP_CLONE_AGAIN */
 	int root;              /* where targets are resolved */
 	int tree;              /* the mount in hand, not attached yet */
+	int ruleset;           /* Landlock's, not in force yet */
 	struct report *report;
 };
 

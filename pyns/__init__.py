@@ -13,6 +13,7 @@ from pyns.cgroups import IoMax, Limits  # noqa: E402
 from pyns.container import Container  # noqa: E402
 from pyns.errors import CgroupError, SpawnError  # noqa: E402
 from pyns.idmap import IdMap  # noqa: E402
+from pyns.landlock import Landlock  # noqa: E402
 from pyns.mounts import Bind, Proc, Tmpfs  # noqa: E402
 from pyns.namespaces import Namespace  # noqa: E402
 from pyns.plan import Plan  # noqa: E402
@@ -25,6 +26,7 @@ __all__ = [
     "Container",
     "IdMap",
     "IoMax",
+    "Landlock",
     "Limits",
     "Namespace",
     "Plan",

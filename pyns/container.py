@@ -10,9 +10,12 @@ from pyns.capabilities import parse_capabilities
 from pyns.cgroups import Cgroup, Limits
 from pyns.idmap import IdMap, check_maps
 from pyns.joining import Target, check_join
+from pyns.labels import check_label
+from pyns.landlock import Landlock
 from pyns.mounts import Mount, Proc, StrPath, encode_path
 from pyns.namespaces import Namespace
 from pyns.rlimits import Rlimit, Rlimits, parse_rlimits
+from pyns.scheduling import check_int, parse_cpus
 from pyns.seccomp import check_filter
 
 if TYPE_CHECKING:
@@ -65,9 +68,23 @@ class Container:
         no_new_privileges: whether execve grants it nothing: no set-user-ID, no file capabilities.
         seccomp: filter of its system calls, raw BPF as `pyns.seccomp` makes it. Needs
             no_new_privileges, or CAP_SYS_ADMIN that the program keeps.
+        landlock: files, ports and processes that it may reach. Needs what seccomp needs.
+        new_session: whether it leads a session, without the caller's terminal, so that neither
+            kill(0) nor TIOCSTI reaches what is outside.
+        new_keyring: whether it has a session keyring of its own. Those of its user stay within
+            reach of that user, whatever the namespaces: `pyns.seccomp.default` refuses keyctl.
+        reset_signals: whether every signal has its default action and none is blocked, whatever the
+            caller ignores and blocks.
         die_with_parent: whether it is killed when the caller dies, even by SIGKILL. What counts
             is the end of the *thread* that starts it. A set-user-ID program lifts it,
             unless no_new_privileges.
+        oom_score_adj: from -1000 (never) to 1000 (first of all).
+        nice: nice value, -20 to 19; not added to the caller's.
+        cpu_affinity: numbers of the CPUs that it may run on.
+        timer_slack_ns: how late its timers may be, in nanoseconds; 0: as those of the thread that
+            starts it.
+        apparmor_profile: AppArmor profile that it runs under.
+        selinux_label: SELinux context that it runs in.
 
     Raises:
         ValueError: the combination makes no sense; the message says what is missing.
@@ -99,7 +116,17 @@ class Container:
     capabilities: Collection[str] | None = None
     no_new_privileges: bool = False
     seccomp: bytes | None = None
+    landlock: Landlock | None = None
+    new_session: bool = False
+    new_keyring: bool = False
+    reset_signals: bool = False
     die_with_parent: bool = False
+    oom_score_adj: int | None = None
+    nice: int | None = None
+    cpu_affinity: Collection[int] | None = None
+    timer_slack_ns: int | None = None
+    apparmor_profile: str | None = None
+    selinux_label: str | None = None
 
     def __post_init__(self) -> None:
         self._normalise()
@@ -200,7 +227,13 @@ class Container:
 
     def _check_hardening(self) -> None:
         """Check what restricts the program, and keep each in its one form."""
-        for name in ("no_new_privileges", "die_with_parent"):
+        for name in (
+            "no_new_privileges",
+            "new_session",
+            "new_keyring",
+            "reset_signals",
+            "die_with_parent",
+        ):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name}={getattr(self, name)!r} is not a bool")
         if self.rlimits is not None:
@@ -210,6 +243,17 @@ class Container:
         if self.seccomp is not None:
             check_filter(self.seccomp)
             self._check_privilege_of("seccomp")
+        if self.landlock is not None:
+            if not isinstance(self.landlock, Landlock):
+                raise TypeError(f"landlock={self.landlock!r}: give Landlock(...)")
+            self._check_privilege_of("landlock")
+        check_int("oom_score_adj", self.oom_score_adj, -1000, 1000)
+        check_int("nice", self.nice, -20, 19)
+        check_int("timer_slack_ns", self.timer_slack_ns, 0, 2**63 - 1)
+        if self.cpu_affinity is not None:
+            object.__setattr__(self, "cpu_affinity", parse_cpus(self.cpu_affinity))
+        check_label("apparmor_profile", self.apparmor_profile)
+        check_label("selinux_label", self.selinux_label)
 
     def _check_privilege_of(self, name: str) -> None:
         kept = self.capabilities

@@ -24,9 +24,12 @@ from pyns.command import (
 from pyns.container import Container
 from pyns.idmap import Caller, IdMap, map_steps
 from pyns.joining import Joined, named
+from pyns.labels import label_steps
+from pyns.landlock import RestrictSelf
 from pyns.namespaces import Namespace
 from pyns.rlimits import rlimit_steps
 from pyns.rootfs import root_steps
+from pyns.scheduling import scheduling_steps
 from pyns.seccomp import InstallFilter
 from pyns.steps import (
     BirthInCgroup,
@@ -39,8 +42,10 @@ from pyns.steps import (
     Execute,
     LoopbackUp,
     MakePrivate,
+    NewKeyring,
     NewSession,
     NoNewPrivileges,
+    ResetSignals,
     RestoreSignalMask,
     SetDomainname,
     SetGid,
@@ -155,6 +160,13 @@ def build_plan(
                 )
             )
 
+    # In the caller's /proc, while it is there (ENOENT), and as its owner: before the uid changes
+    # (EACCES). CPUs after the cgroups, whose cpuset decides which there are (EINVAL).
+    steps += scheduling_steps(
+        container.oom_score_adj, container.nice, container.cpu_affinity, container.timer_slack_ns
+    )
+    steps += label_steps(container.apparmor_profile, container.selinux_label)
+
     # Names and network need capabilities: before the uid changes (EPERM).
     if container.hostname is not None:
         steps.append(SetHostname(os.fsencode(container.hostname)))
@@ -175,12 +187,17 @@ def build_plan(
     if command.umask >= 0:
         # after mount targets are made, which have their own modes
         steps.append(SetUmask(command.umask))
+    # Paths inside the root: after pivot_root. As whoever may reach them: before the uid changes.
+    if container.landlock is not None:
+        steps += container.landlock.rules()
     # After everything that opens files (nofile: EMFILE). Before the uid changes: root may go above
     # its hard limits (EPERM).
     steps += rlimit_steps(container.rlimits or ())
     if command.restore_signals:
         steps += [DefaultSignal(signal.SIGPIPE), DefaultSignal(signal.SIGXFSZ)]
-    if command.start_new_session:
+    if container.reset_signals:
+        steps.append(ResetSignals())
+    if command.start_new_session or container.new_session:
         steps.append(NewSession())
     if command.process_group >= 0:
         # after the session: a session's leader can't change its group (EPERM)
@@ -199,6 +216,9 @@ def build_plan(
     if command.uid is not None:
         steps.append(SetUid(command.uid))
 
+    if container.new_keyring:
+        # of the user that the program runs as: after the uid (EACCES for its owner)
+        steps.append(NewKeyring())
     # After all that needs capabilities, ids included (EPERM). A change of the uid would empty the
     # effective and ambient sets again.
     if container.capabilities is not None:
@@ -208,6 +228,10 @@ def build_plan(
     if container.die_with_parent:
         # after the uid and the capabilities, whose change takes it back
         steps.append(DieWithParent(parent_pidfd))
+
+    if container.landlock is not None:
+        # after no_new_privileges and all mounts (EPERM), before its fd is closed (EBADF)
+        steps.append(RestrictSelf())
 
     # After everything that opens files: what is not passed on is closed (CVE-2024-21626).
     steps += command.fd_steps()

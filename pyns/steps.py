@@ -621,6 +621,32 @@ class DieWithParent(Step):
 
 
 @dataclass(frozen=True)
+class NewKeyring(Step):
+    """Joins a new session keyring (keyctl_join_session_keyring(3))."""
+
+    kind = "new_keyring"
+
+    def describe(self) -> str:
+        return "join a new session keyring"
+
+    def hint(self, error: int) -> str | None:
+        return {
+            errno.EDQUOT: "The user has as many keys as /proc/sys/kernel/keys allows",
+            errno.ENOSYS: "The kernel was built without keyrings, or a seccomp filter forbids them",
+        }.get(error)
+
+
+@dataclass(frozen=True)
+class ResetSignals(Step):
+    """Gives every signal its default action and unblocks it (signal(7))."""
+
+    kind = "reset_signals"
+
+    def describe(self) -> str:
+        return "give every signal its default action, and block none"
+
+
+@dataclass(frozen=True)
 class Execute(Step):
     """Executes the first candidate that can be (execve(2))."""
 

@@ -7,6 +7,7 @@ import os
 import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pyns import Container, Namespace, SpawnError, run, seccomp
+from pyns import Bind, Container, Landlock, Namespace, Proc, SpawnError, landlock, run, seccomp
 
 Shell = Callable[..., str]
 # as every user may have it
@@ -25,6 +26,13 @@ STATUS = "exec cat /proc/self/status"
 
 def fields(status: str) -> dict[str, str]:
     return {name: text.strip() for name, _, text in (x.partition(":") for x in status.splitlines())}
+
+
+def keyring_refused() -> bool:
+    try:
+        return run(box(new_keyring=True), ["true"]).returncode != 0
+    except SpawnError:
+        return True
 
 
 def box(**given: Any) -> Container:
@@ -271,6 +279,247 @@ class TestSeccomp:
         with pytest.raises(PermissionError) as caught:
             run(container, ["true"])
         assert caught.value.filename == "true"
+
+
+@pytest.fixture
+def landlocked() -> None:
+    """Skip where Landlock has no scopes."""
+    if landlock.abi() < 6:
+        pytest.skip(f"landlock_create_ruleset(LANDLOCK_CREATE_RULESET_VERSION): {landlock.abi()}")
+
+
+@pytest.mark.usefixtures("landlocked")
+class TestLandlock:
+    SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/dev/null")
+
+    def locked(self, **given: Any) -> Container:
+        return box(no_new_privileges=True, landlock=Landlock(**given))
+
+    def test_reading_is_allowed_where_it_was_said(self, shell: Shell, tmp_path: Path) -> None:
+        (tmp_path / "a").write_text("allowed")
+        (tmp_path / "b").write_text("not")
+        container = self.locked(read=[*self.SYSTEM, tmp_path / "a"])
+        script = f"cd {tmp_path}; cat a; cat b 2>/dev/null || echo , b not; echo new > c"
+        assert shell(container, script) == "allowed, b not"
+        assert (tmp_path / "c").read_text() == "new\n"  # nothing was said of writing
+
+    def test_writing_is_allowed_where_it_was_said(self, shell: Shell, tmp_path: Path) -> None:
+        for name in ("open", "closed", "open/sub"):
+            (tmp_path / name).mkdir()
+        (tmp_path / "closed" / "file").write_text("kept")
+        script = (
+            f"cd {tmp_path}; echo new > open/file; mv open/file open/sub; rm -r open/sub;"
+            "for try in 'echo x > closed/file' 'rm closed/file' 'mkdir closed/new' "
+            "'mv closed/file open/x' 'truncate -s 0 closed/file' 'ln -s x closed/link'; do "
+            'sh -c "$try" 2>/dev/null && echo "$try"; done; cat closed/file'
+        )
+        container = self.locked(write=[tmp_path / "open", "/dev/null"])
+        assert shell(container, script) == "kept"
+        assert sorted(os.listdir(tmp_path / "closed")) == ["file"]
+
+    def test_moving_stays_allowed_where_only_reading_is_restricted(
+        self, shell: Shell, tmp_path: Path
+    ) -> None:
+        (tmp_path / "a").mkdir()
+        (tmp_path / "b").mkdir()
+        (tmp_path / "a" / "file").touch()
+        container = self.locked(read=self.SYSTEM)
+        shell(container, f"ln {tmp_path}/a/file {tmp_path}/b/link")
+        assert (tmp_path / "b" / "link").exists()
+
+    def test_executing_is_allowed_where_it_was_said(self, tmp_path: Path) -> None:
+        copy = tmp_path / "true"
+        copy.write_bytes(Path("/bin/true").read_bytes())
+        copy.chmod(0o755)
+        assert run(self.locked(execute=["/usr", "/lib", "/lib64"]), ["true"]).returncode == 0
+        with pytest.raises(PermissionError) as caught:
+            run(self.locked(execute=["/usr", "/lib", "/lib64"]), [copy])
+        assert caught.value.filename == copy
+        assert run(self.locked(execute=["/usr", "/lib", "/lib64", copy]), [copy]).returncode == 0
+
+    @pytest.mark.usefixtures("namespaces")
+    def test_paths_are_those_inside(self, new_root: Path) -> None:
+        (new_root / "data").mkdir()
+        (new_root / "data" / "file").write_text("inside")
+        (new_root / "other").write_text("other")
+        container = Container(
+            root=new_root,
+            mounts=(Bind("/usr", read_only=True), Proc()),
+            no_new_privileges=True,
+            landlock=Landlock(read=["/usr", "/data"], execute=["/usr"], write=()),
+        )
+        completed = run(container, ["sh", "-c", "cat /data/file; cat /other"], capture_output=True)
+        assert completed.stdout == b"inside"
+        assert b"Permission denied" in completed.stderr
+
+    def test_ports_are_those_that_were_said(self) -> None:
+        code = (
+            "import errno, socket, sys\n"
+            "def say(call, port):\n"
+            "    try: call(('127.0.0.1', port)); print('ok')\n"
+            "    except OSError as error: print(errno.errorcode[error.errno])\n"
+            "say(socket.socket().bind, 0)\n"
+            "say(socket.socket().bind, 47615)\n"
+            "say(socket.socket().connect, int(sys.argv[1]))\n"
+            "say(socket.socket().connect, int(sys.argv[2]))\n"
+        )
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("", 0)) as two:
+            ports = [each.getsockname()[1] for each in (one, two)]
+            container = self.locked(bind_tcp=[0], connect_tcp=[ports[0]])
+            command = ["/usr/bin/python3", "-c", code, *map(str, ports)]
+            said = run(container, command, capture_output=True, text=True).stdout.split()
+        assert said == ["ok", "EACCES", "ok", "EACCES"]
+
+    def test_scopes_keep_what_is_outside_out_of_reach(self) -> None:
+        name = f"pyns-{os.getpid()}"
+        code = (
+            "import errno, os, socket, sys\n"
+            "s = socket.socket(socket.AF_UNIX)\n"
+            "print(errno.errorcode.get(s.connect_ex(chr(0) + sys.argv[1]), 'ok'))\n"
+            "try: os.kill(os.getppid(), 0); print('ok')\n"
+            "except OSError as error: print(errno.errorcode[error.errno])\n"
+        )
+        command = ["/usr/bin/python3", "-c", code, name]
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(f"\0{name}")
+            server.listen()
+            for given, expected in (
+                ({"bind_tcp": ()}, ["ok", "ok"]),
+                ({"scope_abstract_unix": True}, ["EPERM", "ok"]),
+                ({"scope_signals": True}, ["ok", "EPERM"]),
+            ):
+                container = self.locked(**given)
+                said = run(container, command, capture_output=True, text=True).stdout.split()
+                assert said == expected
+
+    def test_path_that_is_not_there_is_refused_by_name(self) -> None:
+        with pytest.raises(SpawnError, match=r"allow reading beneath '/no/such'.*inside the cont"):
+            run(self.locked(read=["/no/such"]), ["true"])
+
+    def test_everything_together(self, shell: Shell) -> None:
+        container = box(
+            no_new_privileges=True,
+            seccomp=seccomp.default(),
+            landlock=Landlock(read=["/"], execute=["/"], write=["/dev/null"], bind_tcp=()),
+            rlimits={"nofile": 16, "core": 0},
+            new_session=True,
+            new_keyring=not keyring_refused(),
+            reset_signals=True,
+            die_with_parent=True,
+            oom_score_adj=1000,
+            nice=5,
+            timer_slack_ns=1,
+        )
+        assert shell(container, "touch /tmp/pyns-x 2>/dev/null || echo alive") == "alive"
+
+
+class TestSession:
+    SESSION = "read -r stat < /proc/self/stat; set -- ${stat##*)}; echo $$ $3 $4 $5"
+
+    def test_is_new_and_without_a_terminal(self, shell: Shell) -> None:
+        pid, group, session, terminal = shell(box(new_session=True), self.SESSION).split()
+        assert (pid, pid, "0") == (group, session, terminal)
+
+    def test_is_otherwise_the_callers(self, shell: Shell) -> None:
+        assert int(shell(box(), self.SESSION).split()[2]) == os.getsid(0)
+
+    @pytest.mark.usefixtures("namespaces")
+    def test_kill_0_stays_inside(self, shell: Shell) -> None:
+        container = Container(new_session=True)
+        assert shell(container, "trap '' TERM; kill -TERM 0; echo alive") == "alive"
+
+
+class TestKeyring:
+    """What the caller has in its session keyring, looked for from inside."""
+
+    LOOK = (
+        "import ctypes, errno, sys\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        # KEYCTL_SEARCH, KEY_SPEC_SESSION_KEYRING
+        "session = ctypes.c_long(-3)\n"
+        "found = libc.syscall(int(sys.argv[1]), 10, session, b'user', b'pyns-secret', 0)\n"
+        "print('found' if found >= 0 else errno.errorcode[ctypes.get_errno()])\n"
+    )
+    CODE = """
+import ctypes, os, sys
+from pyns import Container, Namespace, run
+from pyns.syscalls import numbers
+known = numbers(os.uname().machine)
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.syscall(known["keyctl"], 1, None) < 0:  # KEYCTL_JOIN_SESSION_KEYRING
+    sys.exit(os.strerror(ctypes.get_errno()))
+libc.syscall(known["add_key"], b"user", b"pyns-secret", b"x", ctypes.c_long(1), ctypes.c_long(-3))
+user = {"user": int(sys.argv[2]), "extra_groups": []} if sys.argv[2] else {}
+for new in (False, True):
+    box = Container(namespaces=Namespace(0), new_keyring=new)
+    look = ["/usr/bin/python3", "-c", sys.argv[1], str(known["keyctl"])]
+    run(box, look, cwd="/", env={}, **user)
+"""
+
+    @pytest.mark.parametrize("user", ["", "65534"], ids=["same user", "other user"])
+    def test_key_of_the_callers_session_is_out_of_reach(
+        self, user: str, request: pytest.FixtureRequest
+    ) -> None:
+        if user:
+            request.getfixturevalue("root_only")
+        command = [sys.executable, "-P", "-c", self.CODE, self.LOOK, user]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        if done.returncode == 1 and "Traceback" not in done.stderr:
+            pytest.skip(f"keyctl(KEYCTL_JOIN_SESSION_KEYRING): {done.stderr}")
+        assert done.stderr == ""
+        assert done.stdout == "found\nENOKEY\n"
+
+
+class TestScheduling:
+    def test_is_as_asked_for(self, shell: Shell) -> None:
+        cpu = max(os.sched_getaffinity(0))
+        container = box(nice=7, cpu_affinity=[cpu], oom_score_adj=600, timer_slack_ns=4000)
+        script = (
+            "nice; cat /proc/self/oom_score_adj /proc/self/timerslack_ns;"
+            "exec grep Cpus_allowed_list /proc/self/status"
+        )
+        assert shell(container, script).split() == [
+            "7",
+            "600",
+            "4000",
+            "Cpus_allowed_list:",
+            str(cpu),
+        ]
+
+    @pytest.mark.usefixtures("namespaces")
+    def test_is_so_in_a_container_with_a_root(self, box: Any, shell: Shell) -> None:
+        container = box(nice=7, oom_score_adj=600)
+        assert shell(container, "nice; cat /proc/self/oom_score_adj").split() == ["7", "600"]
+
+    def test_more_than_allowed_is_refused_with_what_it_takes(self) -> None:
+        with pytest.raises(SpawnError, match="CAP_SYS_RESOURCE on the host"):
+            run(box(oom_score_adj=-1000), ["true"])
+        with pytest.raises(SpawnError, match="None of them is there"):
+            run(box(cpu_affinity=[9999]), ["true"])
+
+    def test_label_of_a_module_that_is_not_there_is_refused(self) -> None:
+        with pytest.raises(SpawnError, match="SELinux is not active on this host"):
+            run(box(selinux_label="pyns_no_such_label"), ["true"])
+
+
+class TestSignals:
+    def test_are_reset(self) -> None:
+        old = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+        try:
+            # not by a shell: dash unblocks signals
+            plain, reset = (
+                fields(
+                    run(each, ["cat", "/proc/self/status"], capture_output=True, text=True).stdout
+                )
+                for each in (box(), box(reset_signals=True))
+            )
+        finally:
+            signal.signal(signal.SIGUSR1, old)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        assert int(plain["SigIgn"], 16) & 1 << (signal.SIGUSR1 - 1)
+        assert int(plain["SigBlk"], 16) & 1 << (signal.SIGUSR2 - 1)
+        assert (int(reset["SigIgn"], 16), int(reset["SigBlk"], 16)) == (0, 0)
 
 
 class TestDieWithParent:

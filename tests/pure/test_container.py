@@ -42,7 +42,17 @@ def test_defaults_are_a_containers() -> None:
         "capabilities": None,
         "no_new_privileges": False,
         "seccomp": None,
+        "landlock": None,
+        "new_session": False,
+        "new_keyring": False,
+        "reset_signals": False,
         "die_with_parent": False,
+        "oom_score_adj": None,
+        "nice": None,
+        "cpu_affinity": None,
+        "timer_slack_ns": None,
+        "apparmor_profile": None,
+        "selinux_label": None,
     }
 
 

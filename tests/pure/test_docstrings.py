@@ -68,6 +68,7 @@ DEMANDED = {
     "pyns.Bind": WHOLE,
     "pyns.Container": WHOLE,
     "pyns.IoMax": WHOLE,
+    "pyns.Landlock": WHOLE,
     "pyns.Limits": WHOLE,
     "pyns.Proc": WHOLE,
     "pyns.Process": WHOLE,

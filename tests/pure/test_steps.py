@@ -15,8 +15,11 @@ from cffi import FFI
 
 from pyns._shim import ffi, lib
 from pyns.capabilities import DropBounding, KeepCapabilities, RaiseAmbient, SetCapabilities
+from pyns.labels import SetExecLabel
+from pyns.landlock import AllowPath, AllowPort, CreateRuleset, RestrictSelf
 from pyns.namespaces import Namespace
 from pyns.rlimits import INFINITY, SetRlimit
+from pyns.scheduling import SetAffinity, SetNice, SetOomScoreAdj, SetTimerSlack
 from pyns.seccomp import InstallFilter
 from pyns.steps import (
     Attach,
@@ -33,6 +36,7 @@ from pyns.steps import (
     HostRoot,
     LoopbackUp,
     MakePrivate,
+    NewKeyring,
     NewMount,
     NewRoot,
     NewSession,
@@ -40,6 +44,7 @@ from pyns.steps import (
     OpenTree,
     Operands,
     PivotRoot,
+    ResetSignals,
     RestoreSignalMask,
     SetAttributes,
     SetDomainname,
@@ -191,6 +196,48 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         "install a seccomp filter of 3 instructions",
         Operands(value=24, data=bytes(24)),
     ),
+    (NewKeyring(), "join a new session keyring", Operands()),
+    (ResetSignals(), "give every signal its default action, and block none", Operands()),
+    (SetOomScoreAdj(-500), "set oom_score_adj to -500", Operands((b"-500",))),
+    (SetNice(-5), "set the nice value to -5", Operands(value=2**64 - 5)),
+    (
+        SetAffinity((0, 3, 65)),
+        "run on the CPUs 0, 3, 65",
+        Operands(value=16, data=struct.pack("=QQ", 9, 2)),
+    ),
+    (SetTimerSlack(1), "let timers be 1 ns late", Operands(value=1)),
+    (
+        SetExecLabel("AppArmor", b"/proc/x", b"exec a\nb"),
+        "have execve set the AppArmor label: 'exec a\\nb'",
+        Operands((b"/proc/x", b"exec a\nb")),
+    ),
+    (
+        CreateRuleset(("read", "bind_tcp", "scope_signals")),
+        "make a Landlock ruleset against reading, TCP bind, signals to outside",
+        Operands(value=24, data=struct.pack("=QQQ", 0xC, 1, 2)),
+    ),
+    (
+        CreateRuleset(("write", "execute", "ioctl", "refer", "connect_tcp", "scope_abstract_unix")),
+        "make a Landlock ruleset against writing, executing, ioctl on devices, moving, "
+        "TCP connect, abstract UNIX sockets outside",
+        Operands(value=24, data=struct.pack("=QQQ", 0xFFF3, 2, 1)),
+    ),
+    (
+        AllowPath(b"/usr", ("read", "execute")),
+        "allow reading, executing beneath '/usr'",
+        Operands((b"/usr",), flags=0xD, value=0x5),
+    ),
+    (
+        AllowPath(b"/tmp", ("write", "refer")),
+        "allow writing, moving beneath '/tmp'",
+        Operands((b"/tmp",), flags=0x77B2, value=0x4002),
+    ),
+    (
+        AllowPort(80, ("bind_tcp", "connect_tcp")),
+        "allow TCP bind, TCP connect for port 80",
+        Operands(flags=3, value=80),
+    ),
+    (RestrictSelf(), "put the Landlock ruleset into force", Operands()),
     (DieWithParent(9), "be killed when the thread that started it ends", Operands(fd=9)),
     (
         Execute((b"/bin/ls",), (b"ls", b"-l"), (b"A=1",)),
@@ -208,6 +255,7 @@ STEPS = [pytest.param(step, id=f"{step.kind}-{n}") for n, (step, _, _) in enumer
 HOSTILE = b"a\nb\xff"
 HOSTILE_STEPS = [
     SetHostname(HOSTILE),
+    AllowPath(HOSTILE, ("read",)),
     SetDomainname(HOSTILE),
     NewRoot(HOSTILE),
     OpenTree(HOSTILE, True),
@@ -235,6 +283,14 @@ HINTED: dict[type[Step], set[int]] = {
     KeepCapabilities: {errno.EPERM},
     SetCapabilities: {errno.EPERM},
     RaiseAmbient: {errno.EPERM},
+    CreateRuleset: {errno.EINVAL, errno.E2BIG, errno.ENOSYS, errno.EOPNOTSUPP},
+    AllowPath: {errno.ENOENT, errno.ELOOP},
+    RestrictSelf: {errno.EPERM, errno.E2BIG},
+    NewKeyring: {errno.EDQUOT, errno.ENOSYS},
+    SetOomScoreAdj: {errno.EACCES, errno.ENOENT},
+    SetNice: {errno.EACCES},
+    SetAffinity: {errno.EINVAL},
+    SetExecLabel: {errno.EINVAL, errno.ENOENT},
     InstallFilter: {errno.EACCES, errno.EINVAL},
 }
 # a hint begins as a sentence does, or with the name of a parameter or system call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import resource
@@ -17,12 +18,16 @@ from pathlib import Path
 
 import pytest
 
-from pyns import seccomp
+from pyns import landlock, seccomp
 from pyns.capabilities import DropBounding, KeepCapabilities, RaiseAmbient, SetCapabilities
+from pyns.labels import SetExecLabel
+from pyns.landlock import AllowPath, AllowPort, CreateRuleset, RestrictSelf
 from pyns.namespaces import Namespace
 from pyns.rlimits import INFINITY, NUMBERS, SetRlimit
+from pyns.scheduling import SetAffinity, SetNice, SetOomScoreAdj, SetTimerSlack
 from pyns.seccomp import InstallFilter
-from pyns.steps import Clone, DieWithParent, NoNewPrivileges, SetUid
+from pyns.steps import Clone, DieWithParent, NewKeyring, NoNewPrivileges, SetUid
+from pyns.syscalls import numbers
 
 Output = Callable[..., str]
 Failure = Callable[..., tuple[int, int]]
@@ -236,6 +241,241 @@ def test_a_filter_that_the_kernel_s_check_refuses_fails_with_einval(
 def test_a_filter_is_not_cut_off(count: int, failure: Failure) -> None:
     steps = (CLONE, NoNewPrivileges(), InstallFilter(ALLOW_ALL * count))
     assert failure(*steps) == (2, errno.EINVAL)
+
+
+def test_a_session_keyring_is_the_program_s_own(python: Output) -> None:
+    code = """
+    number = {"x86_64": 250, "aarch64": 219}[os.uname().machine]  # keyctl(2)
+    def ask(*arguments):
+        return libc.syscall(number, *(ctypes.c_long(each) for each in arguments))
+    look = "import ctypes; print(ctypes.CDLL(None).syscall(%d, 0, ctypes.c_long(-3), 0))" % number
+    look = Execute((b"/usr/bin/python3",), (b"python3", b"-c", look.encode()), ())
+    for steps in (), (NewKeyring(),):
+        before = ask(0, -3, 0)  # KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING
+        reader, writer = os.pipe()
+        report = spawn(Plan((Clone(Namespace(0)), *steps, Duplicate(writer, 1), look)))
+        assert report.error == 0, report.error
+        inside = int(os.read(reader, 100))
+        os.waitid(os.P_PIDFD, report.pidfd, os.WEXITED)
+        print(inside > 0, inside == before, ask(0, -3, 0) == before)
+    """
+    if refused := keyrings_refused():
+        pytest.skip(refused)
+    said = python("import ctypes\n" + textwrap.dedent(code))
+    assert said == "True True True\nTrue False True"
+
+
+def keyrings_refused() -> str | None:
+    number = numbers(os.uname().machine)["keyctl"]
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(number, 0, ctypes.c_long(-3), 0) >= 0:
+        return None
+    return f"keyctl(KEYCTL_GET_KEYRING_ID): {os.strerror(ctypes.get_errno())}"
+
+
+def test_a_session_keyring_fails_where_keyctl_is_refused(failure: Failure) -> None:
+    denied = seccomp.deny(["keyctl"], error=errno.EDQUOT)
+    steps = (CLONE, NoNewPrivileges(), InstallFilter(denied), NewKeyring())
+    assert failure(*steps) == (3, errno.EDQUOT)
+
+
+def test_no_signal_is_ignored_or_blocked_any_more(python: Output) -> None:
+    code = """
+    for number in range(1, 65):
+        if number not in (9, 19, 32, 33):
+            signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGRTMIN])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # not by a shell: dash unblocks signals
+    arguments = (b"grep", b"-E", b"^Sig(Blk|Ign)", b"/proc/self/status")
+    look = Execute((b"/bin/grep",), arguments, ())
+    for steps in (), (ResetSignals(),):
+        sys.stdout.flush()
+        report = spawn(Plan((Clone(Namespace(0)), *steps, RestoreSignalMask(), look)))
+        os.waitid(os.P_PIDFD, report.pidfd, os.WEXITED)
+    """
+    before, after = python(code).split("SigBlk")[1:]
+    values = [line.split()[-1] for line in after.splitlines()]
+    assert values == ["0" * 16] * 2
+    assert "0" * 16 not in before.splitlines()[0]
+
+
+def test_oom_score_adj_is_the_child_s_alone(output: Output) -> None:
+    own = Path("/proc/self/oom_score_adj")
+    before = own.read_text()
+    script = "cat /proc/self/oom_score_adj"
+    assert output(CLONE, SetOomScoreAdj(777), script=script) == "777"
+    assert own.read_text() == before
+
+
+@pytest.mark.usefixtures("root_only")
+def test_oom_score_adj_is_written_from_within_a_pid_namespace(output: Output) -> None:
+    # the /proc is the caller's: to this one it is another pid, and still itself
+    script = "cat /proc/self/oom_score_adj; echo $$"
+    assert output(Clone(Namespace.PID), SetOomScoreAdj(777), script=script) == "777\n1"
+
+
+def test_oom_score_adj_is_not_lowered_without_a_capability(failure: Failure) -> None:
+    steps = [SetUid(NOBODY)] if os.geteuid() == 0 else []
+    # another user may not even open the file, as the memory is the caller's
+    assert failure(CLONE, *steps, SetOomScoreAdj(-1000))[1] == errno.EACCES
+
+
+def test_oom_score_adj_that_is_no_number_fails_with_einval(failure: Failure) -> None:
+    assert failure(CLONE, SetOomScoreAdj(1001)) == (1, errno.EINVAL)
+
+
+def test_nice_is_the_child_s_alone(output: Output) -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    assert output(CLONE, SetNice(13), script="nice") == "13"
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
+def test_nice_is_not_lowered_by_an_ordinary_user(failure: Failure) -> None:
+    steps = [SetUid(NOBODY)] if os.geteuid() == 0 else []
+    assert failure(CLONE, *steps, SetNice(-7)) == (len(steps) + 1, errno.EACCES)
+
+
+def test_the_cpus_are_these(output: Output) -> None:
+    before = os.sched_getaffinity(0)
+    script = "grep Cpus_allowed_list /proc/self/status"
+    last = max(before)
+    assert output(CLONE, SetAffinity((last,)), script=script).split()[1] == str(last)
+    assert os.sched_getaffinity(0) == before
+
+
+def test_a_cpu_that_is_not_there_fails_with_einval(failure: Failure) -> None:
+    assert failure(CLONE, SetAffinity((9999,))) == (1, errno.EINVAL)
+
+
+def test_timer_slack_is_the_child_s_alone(output: Output) -> None:
+    # it can't fail: prctl(2) takes any number
+    before = Path("/proc/self/timerslack_ns").read_text()
+    assert output(CLONE, SetTimerSlack(1), script="cat /proc/self/timerslack_ns") == "1"
+    assert Path("/proc/self/timerslack_ns").read_text() == before
+
+
+def test_a_label_is_written_to_the_file(output: Output, tmp_path: Path) -> None:
+    (tmp_path / "exec").touch()
+    output(CLONE, SetExecLabel("SELinux", os.fsencode(tmp_path / "exec"), b"label"), script=":")
+    assert (tmp_path / "exec").read_text() == "label"
+
+
+def test_a_label_without_its_file_fails_with_enoent(failure: Failure, tmp_path: Path) -> None:
+    step = SetExecLabel("SELinux", os.fsencode(tmp_path / "exec"), b"label")
+    assert failure(CLONE, step) == (1, errno.ENOENT)
+
+
+def test_a_label_that_no_module_has_fails_with_einval(failure: Failure) -> None:
+    path = "/proc/self/attr/exec"
+    if not os.path.exists(path):
+        pytest.skip(f"{path}: it is not there")
+    step = SetExecLabel("SELinux", path.encode(), b"exec pyns-no-such-label")
+    index, error = failure(CLONE, step)
+    # AppArmor says ENOENT, a kernel without any module EINVAL
+    assert (index, error in (errno.EINVAL, errno.ENOENT)) == (1, True)
+
+
+@pytest.fixture
+def landlocked() -> None:
+    """Skip where Landlock knows no ports."""
+    if landlock.abi() < 4:
+        pytest.skip(f"landlock_create_ruleset(LANDLOCK_CREATE_RULESET_VERSION): {landlock.abi()}")
+
+
+@pytest.mark.usefixtures("landlocked")
+def test_a_ruleset_allows_a_directory_and_a_file_and_no_more(
+    tmp_path: Path, output: Output
+) -> None:
+    (tmp_path / "allowed").mkdir()
+    (tmp_path / "allowed" / "file").write_text("in a directory ")
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "other").write_text("another")
+    steps = (
+        CreateRuleset(("read",)),
+        AllowPath(b"/usr", ("read",)),
+        AllowPath(b"/lib", ("read",)),
+        AllowPath(os.fsencode(tmp_path / "allowed"), ("read",)),
+        AllowPath(os.fsencode(tmp_path / "file"), ("read",)),  # as far as a file has it
+        NoNewPrivileges(),
+        RestrictSelf(),
+    )
+    script = f"cd {tmp_path}; cat allowed/file file; cat other 2>/dev/null || echo ', no other'"
+    assert output(CLONE, *steps, script=script) == "in a directory a file, no other"
+    assert (tmp_path / "other").read_text() == "another"
+
+
+@pytest.mark.usefixtures("landlocked")
+def test_a_ruleset_allows_a_port_and_no_other(output: Output) -> None:
+    code = (
+        "import errno, socket\n"
+        "for port in (47613, 47614):\n"
+        "    print(errno.errorcode.get(socket.socket().connect_ex((chr(58) * 2, port)), 0))\n"
+    ).replace("socket.socket()", "socket.socket(socket.AF_INET6)")
+    steps = (
+        CreateRuleset(("connect_tcp",)),
+        AllowPort(47613, ("connect_tcp",)),
+        NoNewPrivileges(),
+        RestrictSelf(),
+    )
+    said = output(CLONE, *steps, script=f"exec /usr/bin/python3 -c '{code}'").split()
+    assert said[0] != "EACCES"
+    assert said[1] == "EACCES"
+
+
+@pytest.mark.usefixtures("landlocked")
+def test_a_ruleset_against_nothing_fails_with_enomsg(failure: Failure) -> None:
+    assert failure(CLONE, CreateRuleset(())) == (1, errno.ENOMSG)
+
+
+@pytest.mark.usefixtures("landlocked")
+def test_a_path_that_is_not_there_fails_with_enoent(tmp_path: Path, failure: Failure) -> None:
+    step = AllowPath(os.fsencode(tmp_path / "missing"), ("read",))
+    assert failure(CLONE, CreateRuleset(("read",)), step) == (2, errno.ENOENT)
+
+
+@pytest.mark.usefixtures("landlocked")
+def test_a_path_over_a_magic_link_fails_with_eloop(failure: Failure) -> None:
+    step = AllowPath(b"/proc/self/root/etc", ("read",))
+    assert failure(CLONE, CreateRuleset(("read",)), step) == (2, errno.ELOOP)
+
+
+@pytest.mark.usefixtures("landlocked")
+def test_what_the_ruleset_is_not_against_can_not_be_allowed(failure: Failure) -> None:
+    path = AllowPath(b"/usr", ("execute",))
+    assert failure(CLONE, CreateRuleset(("read",)), path) == (2, errno.EINVAL)
+    port = AllowPort(1, ("bind_tcp",))
+    assert failure(CLONE, CreateRuleset(("read",)), port) == (2, errno.EINVAL)
+
+
+@pytest.mark.usefixtures("landlocked")
+@pytest.mark.parametrize("step", [AllowPath(b"/", ("read",)), AllowPort(1, ("bind_tcp",))])
+def test_rules_without_a_ruleset_fail_with_ebadf(
+    step: AllowPath | AllowPort, failure: Failure
+) -> None:
+    assert failure(CLONE, step) == (1, errno.EBADF)
+
+
+@pytest.mark.usefixtures("landlocked")
+def test_a_ruleset_is_put_into_force_once(failure: Failure) -> None:
+    steps = (CLONE, NoNewPrivileges(), CreateRuleset(("bind_tcp",)), RestrictSelf(), RestrictSelf())
+    assert failure(*steps) == (4, errno.EBADF)
+
+
+@pytest.mark.usefixtures("landlocked")
+def test_a_ruleset_takes_no_new_privileges(failure: Failure) -> None:
+    steps = [SetUid(NOBODY)] if os.geteuid() == 0 else []
+    at = len(steps) + 2
+    found = failure(CLONE, *steps, CreateRuleset(("bind_tcp",)), RestrictSelf())
+    assert found == (at, errno.EPERM)
+
+
+@pytest.mark.usefixtures("landlocked")
+def test_sixteen_rulesets_are_the_most(failure: Failure) -> None:
+    index, error = failure(
+        CLONE, NoNewPrivileges(), *[CreateRuleset(("bind_tcp",)), RestrictSelf()] * 17
+    )
+    assert (index <= 2 * 17 + 1, error) == (True, errno.E2BIG)
 
 
 @pytest.mark.parametrize("flags", [0, os.O_EXCL], ids=["process", "thread"])

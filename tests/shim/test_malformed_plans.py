@@ -23,6 +23,9 @@ READ_STRINGS = [
     "NEW_MOUNT",
     "ATTACH",
     "CHANGE_DIRECTORY",
+    "SET_OOM_SCORE_ADJ",
+    "SET_EXEC_LABEL",
+    "ALLOW_PATH",
 ]
 KINDS = sorted(
     n.removeprefix("STEP_") for n in dir(lib) if n.startswith("STEP_") and n != "STEP_END"
@@ -129,6 +132,11 @@ def test_the_well_formed_plan_that_the_others_are_made_of_runs(spawned: Callable
         pytest.param(
             CLONE + record("INSTALL_FILTER", value=2**64 - 8) + EXECUTE, TRUE, id="filter overflows"
         ),
+        pytest.param(CLONE + record("SET_AFFINITY", value=16) + EXECUTE, TRUE, id="CPUs beyond"),
+        pytest.param(
+            CLONE + record("SET_EXEC_LABEL", text=10, count=1) + EXECUTE, TRUE, id="no label"
+        ),
+        pytest.param(CLONE + record("CREATE_RULESET", value=24) + EXECUTE, TRUE, id="rules beyond"),
         pytest.param(CLONE + record("SET_RLIMIT") + EXECUTE, TRUE, id="rlimit half beyond"),
         pytest.param(
             CLONE + record("SET_RLIMIT", text=2**32 - 1) + EXECUTE, TRUE, id="rlimit beyond"
