@@ -37,7 +37,7 @@ static int enter_cgroup(const struct step *step)
 }
 
 /* /proc/self of the caller's /proc is this process, whatever its PID namespace. */
-static int write_file(const char *path, const char *content)
+static int write_proc(const char *path, const char *content)
 {
 	int fd = sys_openat(AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
 	long r;
@@ -491,8 +491,8 @@ static int run_step(struct child *child, const struct step *step)
 		return sys_setns(step->fd, step->flags);
 	case STEP_CLONE_AGAIN:
 		return clone_again(child, step->flags);
-	case STEP_WRITE_FILE:
-		return write_file(text, after(text));
+	case STEP_WRITE_PROC:
+		return write_proc(text, after(text));
 	case STEP_UNSHARE:
 		return sys_unshare(step->flags);
 	case STEP_SET_HOSTNAME:
@@ -562,7 +562,7 @@ static int run_step(struct child *child, const struct step *step)
 	case STEP_RESET_SIGNALS:
 		return reset_signals(child);
 	case STEP_SET_OOM_SCORE_ADJ:
-		return write_file("/proc/self/oom_score_adj", text);
+		return write_proc("/proc/self/oom_score_adj", text);
 	case STEP_SET_NICE:
 		return sys_setpriority(PRIO_PROCESS, 0, (int)step->value);
 	case STEP_SET_AFFINITY:
@@ -570,7 +570,7 @@ static int run_step(struct child *child, const struct step *step)
 	case STEP_SET_TIMER_SLACK:
 		return sys_prctl(PR_SET_TIMERSLACK, step->value);
 	case STEP_SET_EXEC_LABEL:
-		return write_file(text, after(text));
+		return write_proc(text, after(text));
 	case STEP_CREATE_RULESET:
 		return take(&child->ruleset, sys_landlock_create_ruleset(text, step->value));
 	case STEP_ALLOW_PATH:

@@ -79,7 +79,7 @@ static const uint8_t strings_needed[STEP_END] = {
     [STEP_SET_HOSTNAME] = 1,     [STEP_SET_DOMAINNAME] = 1,    [STEP_NEW_ROOT] = 1,
     [STEP_OPEN_TREE] = 1,        [STEP_NEW_MOUNT] = 1,         [STEP_ATTACH] = 1,
     [STEP_CHANGE_DIRECTORY] = 1, [STEP_SET_OOM_SCORE_ADJ] = 1, [STEP_SET_EXEC_LABEL] = 2,
-    [STEP_ALLOW_PATH] = 1,       [STEP_WRITE_FILE] = 2,
+    [STEP_ALLOW_PATH] = 1,       [STEP_WRITE_PROC] = 2,
 };
 
 /* How many bytes the kinds read that read no strings but an array. */

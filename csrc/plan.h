@@ -13,7 +13,7 @@ enum step_kind {
 	/* done by the child */
 	STEP_ENTER_CGROUP,    /* fd: tasks file of a v1 cgroup */
 	STEP_WAIT_FOR_PARENT, /* value: milliseconds at most; see wait_for_child */
-	STEP_WRITE_FILE,      /* text: path, content */
+	STEP_WRITE_PROC,      /* text: path, content */
 	STEP_SET_NAMESPACES,  /* fd; flags: CLONE_NEW..., of what is to be joined */
 	STEP_CLONE_AGAIN,     /* flags: CLONE_NEW...; another child goes on with the plan */
 	STEP_UNSHARE,         /* flags: CLONE_NEW... */

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from pyns.steps import SetGid, SetGroups, SetUid, Step, WaitForParent, WriteFile
+from pyns.steps import SetGid, SetGroups, SetUid, Step, WaitForParent, WriteProc
 
 Kind = Literal["uid", "gid"]
 _LAST = 2**32 - 2  # 2**32 - 1 is no id: it means "leave it"
@@ -192,10 +192,10 @@ def map_steps(uid_map: Sequence[IdMap], gid_map: Sequence[IdMap], caller: Caller
         # anybody's right, without help; gid_map only when groups can't be dropped any more, with
         # which one could get at files that are closed to a group (CVE-2014-8989)
         if uid_map:
-            yield WriteFile("/proc/self/uid_map", str(uid_map[0]))
+            yield WriteProc("/proc/self/uid_map", str(uid_map[0]))
         if gid_map:
-            yield WriteFile("/proc/self/setgroups", "deny")
-            yield WriteFile("/proc/self/gid_map", str(gid_map[0]))
+            yield WriteProc("/proc/self/setgroups", "deny")
+            yield WriteProc("/proc/self/gid_map", str(gid_map[0]))
         return
     yield WaitForParent(tuple(map(str, uid_map)), tuple(map(str, gid_map)), caller.is_privileged)
     # an id that is not mapped is nobody's: no file can be made with it (EOVERFLOW)

@@ -57,7 +57,7 @@ from pyns.steps import (
     SetUmask,
     Step,
     Unshare,
-    WriteFile,
+    WriteProc,
 )
 
 
@@ -155,7 +155,7 @@ def build_plan(
         steps.append(Unshare(Namespace.TIME))
         if container.time_offsets:
             steps.append(
-                WriteFile(
+                WriteProc(
                     "/proc/self/timens_offsets", _offsets(dict(container.time_offsets).items())
                 )
             )

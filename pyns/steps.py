@@ -175,10 +175,10 @@ class WaitForParent(Step):
 
 
 @dataclass(frozen=True)
-class WriteFile(Step):
-    """Writes to a file that is there, as those of /proc/self that say what a process is."""
+class WriteProc(Step):
+    """Writes to a file of /proc that says what a process is (proc_pid(5))."""
 
-    kind = "write_file"
+    kind = "write_proc"
     path: str
     content: str
 

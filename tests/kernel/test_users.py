@@ -229,7 +229,7 @@ class TestTime:
         box = Container(namespaces=Namespace.TIME, time_offsets={"boottime": -(10**9)})
         with pytest.raises(SpawnError) as caught:
             run(box, ["true"])
-        assert (caught.value.step.kind, caught.value.errno) == ("write_file", errno.ERANGE)
+        assert (caught.value.step.kind, caught.value.errno) == ("write_proc", errno.ERANGE)
 
 
 @pytest.mark.parametrize(

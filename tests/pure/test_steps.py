@@ -58,7 +58,7 @@ from pyns.steps import (
     Step,
     Unshare,
     WaitForParent,
-    WriteFile,
+    WriteProc,
 )
 
 PLAN_H = Path(__file__).parents[2] / "csrc" / "plan.h"
@@ -93,7 +93,7 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         Operands(value=10_000),
     ),
     (
-        WriteFile("/proc/self/uid_map", "0 1000 1"),
+        WriteProc("/proc/self/uid_map", "0 1000 1"),
         "write '0 1000 1' to /proc/self/uid_map",
         Operands((b"/proc/self/uid_map", b"0 1000 1")),
     ),
@@ -270,7 +270,7 @@ HINTED: dict[type[Step], set[int]] = {
     BirthInCgroup: {errno.EBUSY, errno.EOPNOTSUPP, errno.EACCES},
     Clone: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS},
     Unshare: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS},
-    WriteFile: {errno.EPERM},
+    WriteProc: {errno.EPERM},
     SetNamespaces: {errno.EPERM, errno.EINVAL, errno.EUSERS, errno.ESRCH},
     CloneAgain: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS, errno.ENOMEM},
     NewRoot: {errno.ENOENT, errno.ENOTDIR},

@@ -15,7 +15,7 @@ import pytest
 from pyns import marshal
 from pyns.namespaces import Namespace
 from pyns.plan import Plan
-from pyns.steps import Clone, Execute, Operands, SetHostname, WaitForParent, WriteFile
+from pyns.steps import Clone, Execute, Operands, SetHostname, WaitForParent, WriteProc
 
 Failure = Callable[..., tuple[int, int]]
 Output = Callable[..., str]
@@ -94,7 +94,7 @@ def test_a_helper_is_told_when_no_child_will_come(plan: Plan) -> None:
 
 def test_a_file_is_written(output: Output, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("before")
-    assert output(CLONE, WriteFile(str(tmp_path / "file"), "after!"), script="echo x") == "x"
+    assert output(CLONE, WriteProc(str(tmp_path / "file"), "after!"), script="echo x") == "x"
     assert (tmp_path / "file").read_text() == "after!"
 
 
@@ -105,5 +105,5 @@ def test_a_file_is_written(output: Output, tmp_path: Path) -> None:
 def test_a_file_that_can_not_be_written_fails_the_step(
     path: str, error: int, failure: Failure
 ) -> None:
-    assert failure(CLONE, WriteFile(path, "0 0 1")) == (1, error)
+    assert failure(CLONE, WriteProc(path, "0 0 1")) == (1, error)
     assert not Path("/does").exists()
