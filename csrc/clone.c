@@ -75,7 +75,9 @@ void after_fork(void)
 static const uint8_t strings_needed[STEP_END] = {
     [STEP_SET_HOSTNAME] = 1,     [STEP_SET_DOMAINNAME] = 1, [STEP_NEW_ROOT] = 1,
     [STEP_OPEN_TREE] = 1,        [STEP_NEW_MOUNT] = 1,      [STEP_ATTACH] = 1,
-    [STEP_CHANGE_DIRECTORY] = 1,
+    [STEP_CHANGE_DIRECTORY] = 1, [STEP_MAKE_DIRECTORY] = 1, [STEP_MAKE_SYMLINK] = 2,
+    [STEP_WRITE_FILE] = 1,       [STEP_OPEN_WITHIN] = 1,    [STEP_COPY_MODE] = 2,
+    [STEP_TAKE_MASKS] = 1,       [STEP_MASK] = 1,           [STEP_MAKE_READ_ONLY] = 1,
 };
 
 /* The kind is known, and all that the child will read of the text lies inside it. */
@@ -92,6 +94,8 @@ static bool step_is_valid(const struct step *step, const char *text, size_t size
 	}
 	if (step->kind == STEP_SET_GROUPS)
 		return offset <= size && step->value <= (size - offset) / sizeof(uint32_t);
+	if (step->kind == STEP_WRITE_FILE)
+		return offset <= size && step->value <= size - offset;
 	if (step->kind == STEP_EXECUTE)
 		return step->flags <= step->count && step->value <= step->count - step->flags;
 	return true;
@@ -208,6 +212,9 @@ int spawn(const char *steps, size_t steps_size, const char *text, size_t text_si
 	    .signal_mask = signal_mask,
 	    .root = -1,
 	    .tree = -1,
+	    .directory = -1,
+	    .null = -1,
+	    .empty = -1,
 	    .report = ret_report,
 	};
 	size_t count = steps_size / sizeof(struct step);

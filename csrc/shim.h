@@ -20,6 +20,10 @@
 
 #include "plan.h"
 
+enum {
+	ASIDE_MAX = 64,
+};
+
 /* Lies in the parent's frame; the child, on its own stack, works on it. */
 struct child {
 	const struct step *steps;
@@ -29,9 +33,23 @@ struct child {
 	uint64_t signal_mask;
 	int root; /* where targets are resolved */
 	int tree; /* the mount in hand, not attached yet */
+	int aside[ASIDE_MAX];
+	uint32_t aside_first, aside_count; /* mounts put aside, the first come first */
+	int directory;                     /* the caller's, while a stage is the current one */
+	int null, empty;                   /* what masks files and directories */
+	bool empty_is_attached;
 	struct report *report;
 };
 
 _Noreturn void run_child(void *child);
+
+/* Does one of the steps about mounts; -EINVAL for any other kind. */
+int mount_step(struct child *child, const struct step *step, const char *text);
+
+/* The string that follows in the text of a step. */
+static inline const char *after(const char *string)
+{
+	return string + strlen(string) + 1;
+}
 
 #endif

@@ -20,6 +20,7 @@ from pyns.command import (
     split_arguments,
 )
 from pyns.container import Container
+from pyns.mounts import encode_target
 from pyns.namespaces import Namespace
 from pyns.rootfs import root_steps
 from pyns.steps import (
@@ -30,7 +31,6 @@ from pyns.steps import (
     EnterCgroup,
     Execute,
     LoopbackUp,
-    MakePrivate,
     NewSession,
     RestoreSignalMask,
     SetDomainname,
@@ -38,6 +38,7 @@ from pyns.steps import (
     SetGroups,
     SetHostname,
     SetProcessGroup,
+    SetPropagation,
     SetUid,
     SetUmask,
     Step,
@@ -111,8 +112,18 @@ def build_plan(container: Container, command: Command, entry: Entry) -> Plan:
 
     # Before any mount: a shared one would appear on the host too, and pivot_root says EINVAL.
     if Namespace.MOUNT in new:
-        steps.append(MakePrivate())
-    steps += root_steps(container.root, container.all_mounts)
+        slave = container.propagation == "slave"
+        steps.append(SetPropagation("slave" if slave else "private"))
+    steps += root_steps(
+        container.root,
+        container.all_mounts,
+        read_only=container.read_only,
+        masked=[encode_target(path) for path in container.masked_paths],
+        protected=[encode_target(path) for path in container.read_only_paths],
+    )
+    # After all mounts: pivot_root says EINVAL to shared ones, open_tree to unbindable ones.
+    if container.propagation in ("shared", "unbindable"):
+        steps.append(SetPropagation(container.propagation))
 
     # After the root and the mounts, and a path in what they make visible. While the caller may
     # still enter it: before the uid changes, as subprocess does.

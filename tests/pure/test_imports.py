@@ -23,7 +23,10 @@ LAYERS = (
     {"pyns.plan"},
     {"pyns.container"},
     {"pyns.command", "pyns.rootfs"},
+    {"pyns.devices", "pyns.masks"},
+    {"pyns.entries", "pyns.kernelfs", "pyns.overlay"},
     {"pyns.mounts", "pyns.cgroups"},
+    {"pyns.mount_steps"},
     {"pyns.steps", "pyns.cgroups.cgroup", "pyns.cgroups.sweeping"},
     {"pyns.cgroups.limiting"},
     {
