@@ -137,11 +137,12 @@ static int open_parent(int anchor, const char *path, uint64_t resolve, const cha
 	memcpy(prefix, path, strlen(path) + 1);
 	parent = sys_openat(anchor, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	while (parent >= 0) {
-		const char *name = end + 1;
+		const char *name = end + strspn(end, "/");
 		int fd;
 
-		end += 1 + strcspn(name, "/");
-		if (*end == '\0') {
+		end += strspn(end, "/");
+		end += strcspn(end, "/");
+		if (end[strspn(end, "/")] == '\0') {
 			*ret_name = path + (name - prefix);
 			return parent;
 		}

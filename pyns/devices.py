@@ -45,7 +45,8 @@ class Dev(Filesystem):
     """A minimal /dev: null zero full random urandom tty, pts and ptmx, shm, fd, stdin to stderr.
 
     The devices are the caller's own nodes, bound, so that it works in user namespaces too; they can
-    be used, and not be changed (chmod). There is no console. All of it is nosuid and noexec, and devices made with mknod can't be opened.
+    be used, and not be changed (chmod). There is no console. All of it is nosuid and noexec, and
+    devices made with mknod can't be opened.
 
     Args:
         target: where, inside.
