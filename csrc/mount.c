@@ -356,8 +356,14 @@ static int set_aside(struct child *child)
 /* The mount that was set aside first; the caller owns it. */
 static int next_aside(struct child *child)
 {
-	return child->aside_first < child->aside_count ? child->aside[child->aside_first++]
-						       : -EBADF;
+	int mount;
+
+	if (child->aside_count == 0)
+		return -EBADF;
+	mount = child->aside[child->aside_first++];
+	if (child->aside_first == child->aside_count)
+		child->aside_first = child->aside_count = 0;
+	return mount;
 }
 
 static int take_up(struct child *child)
