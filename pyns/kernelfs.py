@@ -30,8 +30,8 @@ class Proc(Mount):
     Args:
         target: where, inside.
         hidepid: what is seen of the processes of other users: None or 0 all, 1 that they are
-            there, 2 nothing; 4 or "ptraceable": only the processes that one may ptrace. Whoever is in
-            group 0 sees all the same with 1 and 2.
+            there, 2 nothing; 4 or "ptraceable": only the processes that one may ptrace. With 1
+            and 2, whoever is in group 0 sees all.
         subset: "pid" leaves out all that is not about processes: /proc/sys, /proc/kcore, ...
 
     Raises:

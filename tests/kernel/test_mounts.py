@@ -449,7 +449,7 @@ class TestOverlay:
     ) -> None:
         seen = mounted(box(Overlay("/x", layers)))
         assert not [path for path in seen if path in ("/upper", "/0") or path.startswith("/x/")]
-        assert "tmpfs" not in {s.fstype for s in seen.values() if not s.path.startswith("/usr")}
+        assert "tmpfs" not in {s.fstype for s in seen.values() if s.path[:4] not in ("/", "/usr")}
         # what the program sees of the layers are names of no meaning
         assert {"lowerdir=0:1", "upperdir=upper", "workdir=work"} <= seen["/x"].options
 
