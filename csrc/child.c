@@ -19,14 +19,8 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
 #include "raw.h"
-
-static const char *after(const char *string)
-{
-	return string + strlen(string) + 1;
-}
 
 static int enter_cgroup(const struct step *step)
 {
@@ -83,187 +77,6 @@ static int loopback_up(void)
 		r = sys_ioctl(fd, SIOCSIFFLAGS, &request);
 	}
 	sys_close(fd);
-	return r;
-}
-
-/* The mount in hand is the child's own fd, close-on-exec; a new one replaces it. */
-static int take(int *slot, int fd)
-{
-	if (fd < 0)
-		return fd;
-	if (*slot >= 0)
-		sys_close(*slot);
-	*slot = fd;
-	return 0;
-}
-
-static int host_root(struct child *child)
-{
-	return take(&child->root, sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC));
-}
-
-/* Only a mount can become the root: mount a copy of the directory over itself. */
-static int new_root(struct child *child, const char *path)
-{
-	int directory = sys_openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int r;
-
-	if (directory < 0)
-		return directory;
-	r = take(&child->root,
-		 sys_open_tree(directory, "",
-			       AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
-	if (r == 0)
-		r = sys_move_mount(child->root, "", directory, "",
-				   MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
-	sys_close(directory);
-	return r;
-}
-
-static int open_tree(struct child *child, const char *source, uint64_t flags)
-{
-	return take(&child->tree,
-		    sys_open_tree(AT_FDCWD, source,
-				  (unsigned int)flags | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
-}
-
-static int set_attributes(struct child *child, uint64_t attributes)
-{
-	struct mount_attr request = {.attr_set = attributes};
-
-	return sys_mount_setattr(child->tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &request);
-}
-
-static int new_mount(struct child *child, const struct step *step, const char *text)
-{
-	int fd = sys_fsopen(text, FSOPEN_CLOEXEC);
-	int r = 0;
-
-	if (fd < 0)
-		return fd;
-	for (uint32_t i = 1; i + 1 < step->count && r == 0; i += 2) {
-		const char *key = after(text);
-
-		text = after(key);
-		r = sys_fsconfig(fd, FSCONFIG_SET_STRING, key, text);
-	}
-	if (r == 0)
-		r = sys_fsconfig(fd, FSCONFIG_CMD_CREATE, NULL, NULL);
-	if (r == 0)
-		r = take(&child->tree, sys_fsmount(fd, FSMOUNT_CLOEXEC, step->flags));
-	sys_close(fd);
-	return r;
-}
-
-static bool tree_is_directory(const struct child *child)
-{
-	int fd = sys_openat(child->tree, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0)
-		return false;
-	sys_close(fd);
-	return true;
-}
-
-/*
- * Resolves target beneath the root, whatever symlinks lie on the way. A ".." in one of them says
- * EAGAIN when anything at all on this machine was mounted or renamed in the meantime.
- */
-static int open_target(const struct child *child, const char *target)
-{
-	int fd = -EAGAIN;
-
-	for (int tries = 0; tries < 128 && fd == -EAGAIN; tries++)
-		fd = sys_openat2(child->root, target, O_PATH | O_CLOEXEC,
-				 RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
-	return fd;
-}
-
-/* Makes name, whose parent directory is open; whoever else made it in the meantime is as good. */
-static int make(int parent, const char *name, bool directory)
-{
-	int r =
-	    directory ? sys_mkdirat(parent, name, 0755) : sys_mknodat(parent, name, S_IFREG | 0644);
-
-	if (r < 0 && r != -EEXIST)
-		return r;
-	/* EEXIST may also be a symlink to nowhere. Making what it points to could be a way out: ELOOP. */
-	return sys_openat2(parent, name, O_PATH | O_CLOEXEC, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
-}
-
-/* One component after the other, each resolved beneath the root whatever links there are. */
-static int make_target(const struct child *child, const char *target, bool directory)
-{
-	char path[PATH_MAX];
-	char *end = path;
-	int parent = sys_openat(child->root, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-	/* It fits: openat2 has taken it. */
-	memcpy(path, target, strlen(target) + 1);
-	while (*end != '\0' && parent >= 0) {
-		const char *name = end + 1;
-		bool last;
-		int fd;
-
-		end += 1 + strcspn(name, "/");
-		last = *end == '\0';
-		*end = '\0';
-		fd = open_target(child, path);
-		if (fd == -ENOENT)
-			fd = make(parent, name, directory || !last);
-		if (!last)
-			*end = '/';
-		sys_close(parent);
-		parent = fd;
-	}
-	return parent;
-}
-
-static bool is_root(const struct child *child, int fd)
-{
-	struct statx_result root, other;
-
-	return sys_statx(child->root, &root) == 0 && sys_statx(fd, &other) == 0 &&
-	       root.ino == other.ino && root.mnt_id == other.mnt_id;
-}
-
-static int attach(struct child *child, const char *target)
-{
-	unsigned int mask;
-	int fd, r;
-
-	fd = open_target(child, target);
-	if (fd == -ENOENT) {
-		mask = sys_umask(0);
-		fd = make_target(child, target, tree_is_directory(child));
-		sys_umask(mask);
-	}
-	if (fd < 0)
-		return fd;
-	if (is_root(child, fd))
-		r = -ELOOP; /* only a link leads there; nobody would see what is mounted over it */
-	else
-		r = sys_move_mount(child->tree, "", fd, "",
-				   MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
-	sys_close(fd);
-	sys_close(child->tree);
-	child->tree = -1;
-	return r;
-}
-
-static int pivot_root(struct child *child)
-{
-	int r = sys_fchdir(child->root);
-
-	if (r == 0)
-		/* The old root ends up on top of the new one, at ".": no directory needed to put it. */
-		r = sys_pivot_root(".", ".");
-	if (r == 0)
-		r = sys_umount2(".", MNT_DETACH);
-	if (r == 0)
-		r = sys_chdir("/");
-	sys_close(child->root);
-	child->root = -1;
 	return r;
 }
 
@@ -503,20 +316,6 @@ static int run_step(struct child *child, const struct step *step)
 		return loopback_up();
 	case STEP_SET_PROPAGATION:
 		return sys_mount(NULL, "/", NULL, step->flags, NULL);
-	case STEP_HOST_ROOT:
-		return host_root(child);
-	case STEP_NEW_ROOT:
-		return new_root(child, text);
-	case STEP_OPEN_TREE:
-		return open_tree(child, text, step->flags);
-	case STEP_SET_ATTRIBUTES:
-		return set_attributes(child, step->flags);
-	case STEP_NEW_MOUNT:
-		return new_mount(child, step, text);
-	case STEP_ATTACH:
-		return attach(child, text);
-	case STEP_PIVOT_ROOT:
-		return pivot_root(child);
 	case STEP_CHANGE_DIRECTORY:
 		return change_directory(text, step->flags);
 	case STEP_SET_UMASK:
@@ -572,7 +371,8 @@ static int run_step(struct child *child, const struct step *step)
 	case STEP_SET_EXEC_LABEL:
 		return write_proc(text, after(text));
 	case STEP_CREATE_RULESET:
-		return take(&child->ruleset, sys_landlock_create_ruleset(text, step->value));
+		child->ruleset = sys_landlock_create_ruleset(text, step->value);
+		return child->ruleset < 0 ? child->ruleset : 0;
 	case STEP_ALLOW_PATH:
 		return allow_path(child, step, text);
 	case STEP_ALLOW_PORT:
@@ -584,7 +384,7 @@ static int run_step(struct child *child, const struct step *step)
 	case STEP_EXECUTE:
 		return execute(child, step, text);
 	default:
-		return -EINVAL; /* a step of the parent's after the clone */
+		return mount_step(child, step, text);
 	}
 }
 

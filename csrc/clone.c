@@ -79,7 +79,10 @@ static const uint8_t strings_needed[STEP_END] = {
     [STEP_SET_HOSTNAME] = 1,     [STEP_SET_DOMAINNAME] = 1,    [STEP_NEW_ROOT] = 1,
     [STEP_OPEN_TREE] = 1,        [STEP_NEW_MOUNT] = 1,         [STEP_ATTACH] = 1,
     [STEP_CHANGE_DIRECTORY] = 1, [STEP_SET_OOM_SCORE_ADJ] = 1, [STEP_SET_EXEC_LABEL] = 2,
-    [STEP_ALLOW_PATH] = 1,       [STEP_WRITE_PROC] = 2,
+    [STEP_ALLOW_PATH] = 1,       [STEP_WRITE_PROC] = 2,        [STEP_MAKE_DIRECTORY] = 1,
+    [STEP_MAKE_SYMLINK] = 2,     [STEP_WRITE_FILE] = 1,        [STEP_OPEN_WITHIN] = 1,
+    [STEP_COPY_MODE] = 2,        [STEP_TAKE_MASKS] = 1,        [STEP_MASK] = 1,
+    [STEP_MAKE_READ_ONLY] = 1,
 };
 
 /* How many bytes the kinds read that read no strings but an array. */
@@ -89,6 +92,7 @@ static uint64_t bytes_needed(const struct step *step)
 	case STEP_SET_GROUPS:
 		return step->value > UINT32_MAX ? UINT64_MAX : step->value * sizeof(uint32_t);
 	case STEP_INSTALL_FILTER:
+	case STEP_WRITE_FILE:
 	case STEP_CREATE_RULESET:
 	case STEP_SET_AFFINITY:
 		return step->value;
@@ -273,6 +277,9 @@ int spawn(const char *steps, size_t steps_size, const char *text, size_t text_si
 	    .root = -1,
 	    .tree = -1,
 	    .ruleset = -1,
+	    .directory = -1,
+	    .null = -1,
+	    .empty = -1,
 	    .report = ret_report,
 	};
 	size_t count = steps_size / sizeof(struct step), stacks;

@@ -25,9 +25,25 @@ enum step_kind {
 	STEP_NEW_ROOT,        /* text: directory. Mounts go below a copy of it */
 	STEP_OPEN_TREE,       /* text: source; flags: AT_RECURSIVE or 0 */
 	STEP_SET_ATTRIBUTES,  /* of the mount in hand. flags: MOUNT_ATTR_... */
-	STEP_NEW_MOUNT,       /* text: fstype, then key, value, ...; flags: MOUNT_ATTR_... */
+	STEP_NEW_MOUNT,       /* text: fstype, then key, value or "", ...; flags: MOUNT_ATTR_... */
 	STEP_ATTACH,          /* text: target of the mount in hand */
 	STEP_PIVOT_ROOT,
+
+	/* what is in mounts, and what is seen of them */
+	STEP_MAKE_DIRECTORY, /* text: path; flags: RESOLVE_..., IN_HAND or beneath the root; value: mode */
+	STEP_MAKE_SYMLINK, /* text: path, what it says; flags as above */
+	STEP_WRITE_FILE,   /* text: path in hand, then value bytes of content; flags: mode */
+	STEP_OPEN_WITHIN,  /* text: path in hand; a copy of it is the mount in hand then */
+	STEP_SET_ASIDE,    /* the mount in hand, for a later step */
+	STEP_TAKE_UP,      /* the mount that was first set aside */
+	STEP_STAGE,        /* mount in hand: current directory. text: places for those set aside */
+	STEP_COPY_MODE,    /* text: from, to: directories of the stage */
+	STEP_UNSTAGE,
+	STEP_SET_ROOT_ATTRIBUTES, /* flags: MOUNT_ATTR_...; value: 0 of it alone, 1 of all below it */
+	STEP_TAKE_MASKS,          /* text: the null device; in hand: an empty mount */
+	STEP_MASK,                /* text: path beneath the root, if it is there */
+	STEP_MAKE_READ_ONLY,      /* text: path beneath the root, if it is there */
+
 	STEP_CHANGE_DIRECTORY, /* text; flags: RESOLVE_... of openat2 */
 	STEP_SET_UMASK,        /* value */
 	STEP_NEW_SESSION,
@@ -62,6 +78,11 @@ enum step_kind {
 	/* the last of all */
 	STEP_EXECUTE, /* text: flags candidates, then value arguments, then environment */
 	STEP_END,     /* no step: the number of kinds */
+};
+
+/* Beside RESOLVE_... of openat2. */
+enum step_flag {
+	IN_HAND = 0x1000000,
 };
 
 struct step {

@@ -14,6 +14,7 @@
 #include <linux/futex.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <time.h>
 
 /* the same numbers on every architecture */
@@ -56,9 +57,12 @@ struct clone_args {
 #define MOVE_MOUNT_T_EMPTY_PATH 0x40
 #define FSOPEN_CLOEXEC 1
 #define FSMOUNT_CLOEXEC 1
+#define FSCONFIG_SET_FLAG 0
 #define FSCONFIG_SET_STRING 1
 #define FSCONFIG_CMD_CREATE 6
 #define MNT_DETACH 2
+#define MOUNT_ATTR_RDONLY 0x01
+#define MOUNT_ATTR_COMMON 0x0f /* read-only, nosuid, nodev, noexec: f_flags has the same bits */
 #define RESOLVE_NO_MAGICLINKS 0x02
 #define RESOLVE_NO_SYMLINKS 0x04
 #define RESOLVE_BENEATH 0x08
@@ -70,12 +74,18 @@ struct open_how {
 
 /* <linux/stat.h>: the fields of struct statx and their bits; stx_mnt_id is of Linux 5.8 */
 enum {
+	WANT_TYPE_MODE_OWNER = 0x1b,
 	WANT_INO = 0x100,
 	WANT_MNT_ID = 0x1000,
 };
 
 struct statx_result {
-	uint64_t before[4], ino, between[13], mnt_id, after[13];
+	uint64_t before[2];
+	uint32_t nlink, uid, gid;
+	uint16_t mode, pad;
+	uint64_t ino, between[11];
+	uint32_t rdev_major, rdev_minor;
+	uint64_t dev, mnt_id, after[13];
 };
 
 struct mount_attr {
@@ -250,9 +260,22 @@ static inline int sys_openat2(int directory, const char *path, uint64_t flags, u
 	return (int)RAW(NR_OPENAT2, directory, path, &how, sizeof(how), 0);
 }
 
+/* A new file, beneath the directory and through no link. */
+static inline int sys_create(int directory, const char *path, uint64_t mode)
+{
+	struct open_how how = {
+	    .flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
+	    .mode = mode,
+	    .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS,
+	};
+
+	return (int)RAW(NR_OPENAT2, directory, path, &how, sizeof(how), 0);
+}
+
 static inline int sys_statx(int fd, struct statx_result *ret_result)
 {
-	return (int)RAW(SYS_statx, fd, "", AT_EMPTY_PATH, WANT_INO | WANT_MNT_ID, ret_result);
+	return (int)RAW(SYS_statx, fd, "", AT_EMPTY_PATH,
+			WANT_TYPE_MODE_OWNER | WANT_INO | WANT_MNT_ID, ret_result);
 }
 
 static inline int sys_mkdirat(int directory, const char *path, unsigned int mode)
@@ -263,6 +286,31 @@ static inline int sys_mkdirat(int directory, const char *path, unsigned int mode
 static inline int sys_mknodat(int directory, const char *path, unsigned int mode)
 {
 	return (int)RAW(SYS_mknodat, directory, path, mode, 0, 0);
+}
+
+static inline int sys_symlinkat(const char *text, int directory, const char *path)
+{
+	return (int)RAW(SYS_symlinkat, text, directory, path, 0, 0);
+}
+
+static inline long sys_readlinkat(int directory, const char *path, char *buffer, size_t size)
+{
+	return RAW(SYS_readlinkat, directory, path, buffer, size, 0);
+}
+
+static inline int sys_fchmod(int fd, uint64_t mode)
+{
+	return (int)RAW(SYS_fchmod, fd, mode, 0, 0, 0);
+}
+
+static inline int sys_fchown(int fd, uint32_t uid, uint32_t gid)
+{
+	return (int)RAW(SYS_fchown, fd, uid, gid, 0, 0);
+}
+
+static inline int sys_fstatfs(int fd, struct statfs *ret_result)
+{
+	return (int)RAW(SYS_fstatfs, fd, ret_result, 0, 0, 0);
 }
 
 static inline unsigned int sys_umask(unsigned int mask)

@@ -23,6 +23,7 @@
 enum {
 	STACK_SIZE = 64 * 1024,
 	GUARD_SIZE = 64 * 1024, /* a page, of whatever size it is */
+	ASIDE_MAX = 64,
 };
 
 /* report.gate: 0, then reached by the child, then open or -errno by the parent */
@@ -39,12 +40,26 @@ struct child {
 	char **pointers; /* room for the arrays that execve takes */
 	uint64_t signal_mask;
 	uint64_t second_stack; /* of STEP_CLONE_AGAIN */
+	int ruleset;           /* Landlock's, not in force yet */
 	int root;              /* where targets are resolved */
 	int tree;              /* the mount in hand, not attached yet */
-	int ruleset;           /* Landlock's, not in force yet */
+	int aside[ASIDE_MAX];
+	uint32_t aside_first, aside_count; /* mounts put aside, the first come first */
+	int directory;                     /* the caller's, while a stage is the current one */
+	int null, empty;                   /* what masks files and directories */
+	bool empty_is_attached;
 	struct report *report;
 };
 
 _Noreturn void run_child(void *child);
+
+/* Does one of the steps about mounts; -EINVAL for any other kind. */
+int mount_step(struct child *child, const struct step *step, const char *text);
+
+/* The string that follows in the text of a step. */
+static inline const char *after(const char *string)
+{
+	return string + strlen(string) + 1;
+}
 
 #endif

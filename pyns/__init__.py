@@ -8,35 +8,49 @@ from pyns import kernel as _kernel
 # before anything that only Linux has is imported
 _kernel.check(_sys.platform, _os.uname().release if hasattr(_os, "uname") else "")
 
-from pyns import cgroups, namespaces, seccomp  # noqa: E402
+from pyns import cgroups, masks, namespaces, seccomp  # noqa: E402
 from pyns.cgroups import IoMax, Limits  # noqa: E402
 from pyns.container import Container  # noqa: E402
+from pyns.devices import Dev  # noqa: E402
+from pyns.entries import Dir, File, Symlink  # noqa: E402
 from pyns.errors import CgroupError, SpawnError  # noqa: E402
 from pyns.idmap import IdMap  # noqa: E402
+from pyns.kernelfs import CgroupFs, Devpts, Mqueue, Proc, Sysfs  # noqa: E402
 from pyns.landlock import Landlock  # noqa: E402
-from pyns.mounts import Bind, Proc, Tmpfs  # noqa: E402
+from pyns.mounts import Bind, Tmpfs  # noqa: E402
 from pyns.namespaces import Namespace  # noqa: E402
+from pyns.overlay import Overlay  # noqa: E402
 from pyns.plan import Plan  # noqa: E402
 from pyns.process import Completed, Process, Usage, clone_into, run  # noqa: E402
 
 __all__ = [
     "Bind",
     "CgroupError",
+    "CgroupFs",
     "Completed",
     "Container",
+    "Dev",
+    "Devpts",
+    "Dir",
+    "File",
     "IdMap",
     "IoMax",
     "Landlock",
     "Limits",
+    "Mqueue",
     "Namespace",
+    "Overlay",
     "Plan",
     "Proc",
     "Process",
     "SpawnError",
+    "Symlink",
+    "Sysfs",
     "Tmpfs",
     "Usage",
     "cgroups",
     "clone_into",
+    "masks",
     "namespaces",
     "run",
     "seccomp",

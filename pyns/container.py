@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 
 from pyns.capabilities import parse_capabilities
 from pyns.cgroups import Cgroup, Limits
+from pyns.entries import arrange
 from pyns.idmap import IdMap, check_maps
 from pyns.joining import Target, check_join
+from pyns.kernelfs import Proc
 from pyns.labels import check_label
 from pyns.landlock import Landlock
-from pyns.mounts import Mount, Proc, StrPath, encode_path
+from pyns.mounts import Mount, StrPath, encode_path, encode_target
 from pyns.namespaces import Namespace
 from pyns.rlimits import Rlimit, Rlimits, parse_rlimits
 from pyns.scheduling import check_int, parse_cpus
 from pyns.seccomp import check_filter
+from pyns.steps import SetPropagation
 
 if TYPE_CHECKING:
     from pyns.command import Arguments
@@ -45,6 +48,17 @@ class Container:
         root: directory of the caller's that becomes /; None keeps the caller's.
         mounts: in this order, after the root. None: a fresh /proc if MOUNT and PID are new. Given
             ones are taken as they are, so /proc is among them when it is wanted.
+        read_only: the root is read-only, with all that was mounted below it outside. The `mounts`
+            say for themselves: a Tmpfs can be written. Their targets are made before.
+        masked_paths: absolute paths inside that are hidden: files read as empty, directories are.
+            Missing ones are passed over. `pyns.masks.MASKED_PATHS` are Docker's.
+        read_only_paths: absolute paths inside that are read-only, with all mounts below. Missing
+            ones are passed over. `pyns.masks.READ_ONLY_PATHS` are Docker's.
+        propagation: of every mount. "private": mounts of the host do not appear inside, nor the
+            other way round. "slave": what the host mounts or unmounts later appears inside, below
+            what is a copy of the host's and was shared there; never the other way round. "shared":
+            as private, and namespaces that are made inside share mounts with the container.
+            "unbindable": as private, and nothing inside can be bound elsewhere.
         hostname: at most 64 bytes.
         domainname: NIS domain name, at most 64 bytes.
         loopback: whether lo is brought up. None: if NET is new.
@@ -102,6 +116,10 @@ class Container:
     namespaces: Namespace = DEFAULT_NAMESPACES
     root: StrPath | None = None
     mounts: Sequence[Mount] | None = None
+    read_only: bool = False
+    masked_paths: Sequence[StrPath] = ()
+    read_only_paths: Sequence[StrPath] = ()
+    propagation: str = "private"
     hostname: str | bytes | None = None
     domainname: str | bytes | None = None
     loopback: bool | None = None
@@ -130,7 +148,10 @@ class Container:
 
     def __post_init__(self) -> None:
         self._normalise()
+        for name in ("masked_paths", "read_only_paths"):
+            object.__setattr__(self, name, _paths(name, getattr(self, name)))
         self._check_types()
+        self._check_mounts()
         self._check_hardening()
         if self.root is not None:
             encode_path("root", self.root)
@@ -139,6 +160,10 @@ class Container:
         for name, value, namespace in (
             ("root", self.root, Namespace.MOUNT),
             ("mounts", self.mounts, Namespace.MOUNT),
+            ("read_only", self.read_only, Namespace.MOUNT),
+            ("masked_paths", self.masked_paths, Namespace.MOUNT),
+            ("read_only_paths", self.read_only_paths, Namespace.MOUNT),
+            ("propagation", self.propagation.replace("private", ""), Namespace.MOUNT),
             ("hostname", self.hostname, Namespace.UTS),
             ("domainname", self.domainname, Namespace.UTS),
             ("loopback", self.loopback, Namespace.NET),
@@ -180,7 +205,7 @@ class Container:
     @property
     def may_hide_cwd(self) -> bool:
         """Whether the caller's directory may be below one of the mounts."""
-        return self.root is None and bool(self.all_mounts)
+        return self.root is None and bool(self.all_mounts or self.masked_paths)
 
     def _normalise(self) -> None:
         """Make a tuple of what may be an iterator, or changed later."""
@@ -219,6 +244,8 @@ class Container:
             raise TypeError(f"cgroup={self.cgroup!r}: give a pyns.cgroups.Cgroup")
         if self.loopback is not None and not isinstance(self.loopback, bool):
             raise TypeError(f"loopback={self.loopback!r} is not a bool")
+        if not isinstance(self.read_only, bool):
+            raise TypeError(f"read_only={self.read_only!r} is not a bool")
         for mount in self.mounts or ():
             if not isinstance(mount, Mount):
                 raise TypeError(
@@ -260,6 +287,12 @@ class Container:
         if not self.no_new_privileges and kept is not None and "cap_sys_admin" not in kept:
             raise ValueError(f"{name} without CAP_SYS_ADMIN: add no_new_privileges=True")
 
+    def _check_mounts(self) -> None:
+        arrange(self.all_mounts, has_root=self.root is not None)
+        if self.propagation not in SetPropagation.FLAGS:
+            known = ", ".join(SetPropagation.FLAGS)
+            raise ValueError(f"propagation={self.propagation!r}: there are {known}")
+
     def plan(self, args: Arguments) -> Plan:
         """Return the steps that starting a program would take, without starting anything.
 
@@ -295,3 +328,12 @@ def _check_name(what: str, name: str | bytes | None) -> None:
     encoded = encode_path(what, name)
     if len(encoded) > _NAME_MAX:
         raise ValueError(f"{what}={name!r} is longer than the kernel's {_NAME_MAX} bytes")
+
+
+def _paths(what: str, paths: Sequence[StrPath]) -> tuple[StrPath, ...]:
+    if isinstance(paths, (str, bytes)):
+        raise TypeError(f"{what}={paths!r}: give a sequence of paths")
+    paths = tuple(paths)
+    for path in paths:
+        encode_target(path, what)
+    return paths

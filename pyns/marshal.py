@@ -31,16 +31,18 @@ def pack(plan: Plan) -> tuple[bytes, bytes]:
     Raises:
         ValueError: a string contains a NUL; it would shift all others.
     """
-    records, texts, offset = [], [], 0
+    records: list[bytes] = []
+    texts: list[bytes] = []
+    offset = 0
     for step in plan.steps:
         strings, flags, value, fd, data = step.operands()
-        text = b"".join([string + b"\0" for string in strings]) if strings else data
+        text = b"".join([string + b"\0" for string in strings])
         if strings and text.count(0) != len(strings):
             raise ValueError(f"embedded null byte: {step.describe()}")
         count = len(strings)
         records.append(_STEP.pack(_kind(step.kind), fd, offset, count, flags, value))
-        texts.append(text)
-        offset += len(text)
+        texts += text, data
+        offset += len(text) + len(data)
     return b"".join(records), b"".join(texts)
 
 

@@ -26,6 +26,7 @@ from pyns.idmap import Caller, IdMap, map_steps
 from pyns.joining import Joined, named
 from pyns.labels import label_steps
 from pyns.landlock import RestrictSelf
+from pyns.mounts import encode_target
 from pyns.namespaces import Namespace
 from pyns.rlimits import rlimit_steps
 from pyns.rootfs import root_steps
@@ -41,7 +42,6 @@ from pyns.steps import (
     EnterCgroup,
     Execute,
     LoopbackUp,
-    MakePrivate,
     NewKeyring,
     NewSession,
     NoNewPrivileges,
@@ -53,6 +53,7 @@ from pyns.steps import (
     SetHostname,
     SetNamespaces,
     SetProcessGroup,
+    SetPropagation,
     SetUid,
     SetUmask,
     Step,
@@ -177,8 +178,18 @@ def build_plan(
 
     # Before any mount: a shared one would appear on the host too, and pivot_root says EINVAL.
     if Namespace.MOUNT in new:
-        steps.append(MakePrivate())
-    steps += root_steps(container.root, container.all_mounts)
+        slave = container.propagation == "slave"
+        steps.append(SetPropagation("slave" if slave else "private"))
+    steps += root_steps(
+        container.root,
+        container.all_mounts,
+        read_only=container.read_only,
+        masked=[encode_target(path) for path in container.masked_paths],
+        protected=[encode_target(path) for path in container.read_only_paths],
+    )
+    # After all mounts: pivot_root says EINVAL to shared ones, open_tree to unbindable ones.
+    if container.propagation in ("shared", "unbindable"):
+        steps.append(SetPropagation(container.propagation))
 
     # After the root and the mounts, and a path in what they make visible. While the caller may
     # still enter it: before the uid changes, as subprocess does.

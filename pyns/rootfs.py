@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from pyns.mounts import Mount, StrPath
-from pyns.steps import HostRoot, NewRoot, PivotRoot, Step
+from pyns.entries import arrange
+from pyns.masks import mask_steps, prepare_steps
+from pyns.mount_steps import SetRootAttributes
+from pyns.mounts import Filesystem, Mount, StrPath
+from pyns.steps import MOUNT_ATTR_RDONLY, HostRoot, NewRoot, PivotRoot, Step
 
 
-def root_steps(root: StrPath | None, mounts: Iterable[Mount]) -> Iterator[Step]:
+def root_steps(
+    root: StrPath | None,
+    mounts: Iterable[Mount],
+    *,
+    read_only: bool = False,
+    masked: Sequence[bytes] = (),
+    protected: Sequence[bytes] = (),
+) -> Iterator[Step]:
     """Yield the steps from the host's mount tree to the container's.
 
     Args:
         root: directory of the caller's that becomes /; None to keep the caller's root.
         mounts: in this order, beneath that root.
+        read_only: whether the root, with what was mounted below it before, is read-only.
+        masked: paths beneath the root that are hidden.
+        protected: paths beneath the root that are read-only.
     """
-    mounts = tuple(mounts)
+    arranged = arrange(mounts, has_root=root is not None)
     if root is not None:
         # first: a mount made beneath it now would be hidden under the copy
         yield NewRoot(os.fsencode(root))
-    elif mounts:
+    elif arranged or read_only or masked or protected:
         yield HostRoot()
-    for mount in mounts:
-        yield from mount.steps()
+    if masked:
+        yield from prepare_steps()
+    if read_only:
+        # before the mounts, which say for themselves whether they can be written
+        yield SetRootAttributes(MOUNT_ATTR_RDONLY, below=True)
+    for mount, entries in arranged:
+        yield from mount.steps(entries) if isinstance(mount, Filesystem) else mount.steps()
+    if read_only:
+        # after the mounts: missing targets would be EROFS
+        yield SetRootAttributes(MOUNT_ATTR_RDONLY, below=False)
+    # after the mounts, which may bring what is to be hidden
+    yield from mask_steps(masked, protected)
     if root is not None:
         # last: the sources of the mounts are paths in the old root
         yield PivotRoot()

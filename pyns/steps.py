@@ -29,7 +29,13 @@ _ATTRIBUTE_NAMES = {
     MOUNT_ATTR_NOEXEC: "noexec",
 }
 AT_RECURSIVE = 0x8000  # <linux/fcntl.h>
-MS_REC, MS_PRIVATE = 0x4000, 1 << 18  # mount(2)
+MS_REC, MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = (  # mount(2)
+    0x4000,
+    1 << 17,
+    1 << 18,
+    1 << 19,
+    1 << 20,
+)
 RESOLVE_NO_MAGICLINKS = 0x02  # openat2(2)
 
 
@@ -40,7 +46,7 @@ class Operands(NamedTuple):
     flags: int = 0
     value: int = 0
     fd: int = -1
-    data: bytes = b""  # instead of strings: an array that text points to
+    data: bytes = b""  # what follows the strings, or an array that text points to
 
 
 @dataclass(frozen=True)
@@ -62,11 +68,13 @@ class Step:
         return None
 
 
-def _attribute_names(attributes: int) -> str:
+def attribute_names(attributes: int) -> str:
+    """Return the attributes of a mount in words."""
     return ", ".join(name for bit, name in _ATTRIBUTE_NAMES.items() if attributes & bit)
 
 
-def _text(encoded: bytes) -> str:
+def quoted(encoded: bytes) -> str:
+    """Return a path or name as it is shown."""
     return repr(os.fsdecode(encoded))
 
 
@@ -266,7 +274,7 @@ class SetHostname(Step):
     name: bytes
 
     def describe(self) -> str:
-        return f"set the hostname to {_text(self.name)}"
+        return f"set the hostname to {quoted(self.name)}"
 
     def operands(self) -> Operands:
         return Operands((self.name,))
@@ -280,7 +288,7 @@ class SetDomainname(Step):
     name: bytes
 
     def describe(self) -> str:
-        return f"set the domainname to {_text(self.name)}"
+        return f"set the domainname to {quoted(self.name)}"
 
     def operands(self) -> Operands:
         return Operands((self.name,))
@@ -297,16 +305,27 @@ class LoopbackUp(Step):
 
 
 @dataclass(frozen=True)
-class MakePrivate(Step):
-    """Stops mounts from propagating to the host and back (mount_namespaces(7))."""
+class SetPropagation(Step):
+    """Says which mounts appear where else: "private" ones nowhere (mount_namespaces(7))."""
 
     kind = "set_propagation"
+    propagation: str = "private"
+
+    FLAGS: ClassVar[dict[str, int]] = {
+        "private": MS_PRIVATE,
+        "slave": MS_SLAVE,
+        "shared": MS_SHARED,
+        "unbindable": MS_UNBINDABLE,
+    }
 
     def describe(self) -> str:
-        return "make the propagation of every mount private"
+        return f"make the propagation of every mount {self.propagation}"
 
     def operands(self) -> Operands:
-        return Operands(flags=MS_REC | MS_PRIVATE)
+        return Operands(flags=MS_REC | self.FLAGS[self.propagation])
+
+
+MakePrivate = SetPropagation  # what it does unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -327,7 +346,7 @@ class NewRoot(Step):
     path: bytes
 
     def describe(self) -> str:
-        return f"make {_text(self.path)} a mount, the new root"
+        return f"make {quoted(self.path)} a mount, the new root"
 
     def operands(self) -> Operands:
         return Operands((self.path,))
@@ -349,7 +368,7 @@ class OpenTree(Step):
 
     def describe(self) -> str:
         below = ", with all mounts below it" if self.recursive else ""
-        return f"take a copy of the mount at {_text(self.source)}{below}"
+        return f"take a copy of the mount at {quoted(self.source)}{below}"
 
     def operands(self) -> Operands:
         return Operands((self.source,), flags=AT_RECURSIVE if self.recursive else 0)
@@ -360,7 +379,10 @@ class OpenTree(Step):
                 "In a user namespace mounts are locked to what they cover: recursive=True takes "
                 "those below along"
             )
-        return "source is a path of the caller's, outside" if error == errno.ENOENT else None
+        return {
+            errno.ENOENT: "source is a path of the caller's, outside",
+            errno.EINVAL: "The source is unbindable, or lies in another mount namespace",
+        }.get(error)
 
 
 @dataclass(frozen=True)
@@ -371,7 +393,7 @@ class SetAttributes(Step):
     attributes: int
 
     def describe(self) -> str:
-        return f"make it {_attribute_names(self.attributes)}"
+        return f"make it {attribute_names(self.attributes)}"
 
     def operands(self) -> Operands:
         return Operands(flags=self.attributes)
@@ -383,12 +405,12 @@ class NewMount(Step):
 
     kind = "new_mount"
     fstype: bytes
-    options: tuple[tuple[bytes, bytes], ...] = ()
+    options: tuple[tuple[bytes, bytes], ...] = ()  # a flag has no value: b""
     attributes: int = 0
 
     def describe(self) -> str:
-        options = ", ".join(f"{os.fsdecode(k)}={os.fsdecode(v)}" for k, v in self.options)
-        given = ", ".join(filter(None, (options, _attribute_names(self.attributes))))
+        options = ", ".join(os.fsdecode(k + b"=" * bool(v) + v) for k, v in self.options)
+        given = ", ".join(filter(None, (options, attribute_names(self.attributes))))
         return f"make a new {os.fsdecode(self.fstype)}" + (f" ({given})" if given else "")
 
     def operands(self) -> Operands:
@@ -396,9 +418,23 @@ class NewMount(Step):
         return Operands(strings, flags=self.attributes)
 
     def hint(self, error: int) -> str | None:
-        if error == errno.EPERM and self.fstype == b"proc":
-            return "A new /proc needs the caller to see one that nothing is mounted over"
-        return None
+        if error == errno.ENODEV:
+            return f"This kernel has no filesystem {os.fsdecode(self.fstype)}, nor a module for it"
+        return _MOUNT_HINTS.get((self.fstype, error))
+
+
+# The filesystem that a new mount is of, and what the kernel says.
+_MOUNT_HINTS = {
+    (b"proc", errno.EPERM): "A new /proc needs the caller to see one that nothing is mounted over",
+    (b"sysfs", errno.EPERM): "A new /sys shows the network namespace: it needs one of the same "
+    "user namespace, and the caller to see a /sys that nothing is mounted over",
+    (b"mqueue", errno.EPERM): "Message queues are those of the IPC namespace: it needs one of the "
+    "same user namespace",
+    (b"overlay", errno.EINVAL): "As a rule: upper and work have to lie on one mount, of a "
+    "filesystem that takes extended attributes and is no overlay; overlays stack only twice",
+    (b"overlay", errno.ELOOP): "One layer lies inside another",
+    (b"overlay", errno.EBUSY): "upper or work is in use by another overlay",
+}
 
 
 @dataclass(frozen=True)
@@ -409,7 +445,7 @@ class Attach(Step):
     target: bytes
 
     def describe(self) -> str:
-        return f"mount it on {_text(self.target)}"
+        return f"mount it on {quoted(self.target)}"
 
     def operands(self) -> Operands:
         return Operands((self.target,))
@@ -448,7 +484,7 @@ class ChangeDirectory(Step):
     contained: bool = False
 
     def describe(self) -> str:
-        return f"change to the directory {_text(self.path)}"
+        return f"change to the directory {quoted(self.path)}"
 
     def operands(self) -> Operands:
         return Operands((self.path,), flags=RESOLVE_NO_MAGICLINKS if self.contained else 0)
@@ -658,7 +694,7 @@ class Execute(Step):
     def describe(self) -> str:
         arguments = [os.fsdecode(argument) for argument in self.arguments]
         if len(self.candidates) == 1:
-            return f"execute {_text(self.candidates[0])} with arguments {arguments}"
+            return f"execute {quoted(self.candidates[0])} with arguments {arguments}"
         return f"execute {arguments}, the first found of {len(self.candidates)} places in PATH"
 
     def operands(self) -> Operands:

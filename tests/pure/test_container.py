@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pyns import Bind, Container, Limits, Namespace, Proc, Tmpfs
+from pyns import Bind, Container, Dir, Limits, Namespace, Proc, Tmpfs
 
 USUAL = (
     Namespace.MOUNT
@@ -29,6 +29,10 @@ def test_defaults_are_a_containers() -> None:
         "namespaces": USUAL,
         "root": None,
         "mounts": None,
+        "read_only": False,
+        "masked_paths": (),
+        "read_only_paths": (),
+        "propagation": "private",
         "hostname": None,
         "domainname": None,
         "loopback": None,
@@ -116,6 +120,10 @@ def test_loopback_may_stay_down() -> None:
         ("hostname", b"demo", "UTS"),
         ("domainname", "nis", "UTS"),
         ("loopback", True, "NET"),
+        ("read_only", True, "MOUNT"),
+        ("masked_paths", ("/x",), "MOUNT"),
+        ("read_only_paths", ("/x",), "MOUNT"),
+        ("propagation", "slave", "MOUNT"),
     ],
     ids=str,
 )
@@ -176,6 +184,9 @@ def test_root_that_is_no_path_is_refused(root: str, said: str) -> None:
         ({"cgroup": "/sys/fs/cgroup/a"}, "give a pyns.cgroups.Cgroup"),
         ({"mounts": ["/usr"]}, "mounts: '/usr' is not a mount, as Bind(...), Tmpfs(...)"),
         ({"mounts": [Proc(), None]}, "mounts: None is not a mount, as Bind(...), Tmpfs(...)"),
+        ({"read_only": 1}, "read_only=1 is not a bool"),
+        ({"masked_paths": "/x"}, "masked_paths='/x': give a sequence of paths"),
+        ({"read_only_paths": b"/x"}, "read_only_paths=b'/x': give a sequence of paths"),
         ({"memory_max": 1}, "unexpected keyword argument 'memory_max'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
@@ -183,6 +194,28 @@ def test_root_that_is_no_path_is_refused(root: str, said: str) -> None:
 def test_value_of_another_type_is_refused(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(TypeError, match=re.escape(said)):
         Container(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"propagation": "public"}, "propagation='public': there are private, slave, shared, unb"),
+        ({"masked_paths": ["x"]}, "masked_paths='x' is not absolute: it is a path inside"),
+        ({"masked_paths": ["/"]}, "masked_paths='/' is the root"),
+        ({"read_only_paths": ["/a/../b"]}, "read_only_paths='/a/../b' contains '..'"),
+        ({"mounts": [Dir("/x")]}, "Dir(target='/x', mode=493) would be made in the caller's own"),
+        ({"mounts": [Bind("/a"), Dir("/a/x")], "root": "/r"}, "is not the container's own"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_value_that_makes_no_sense_is_refused(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Container(**fields)
+
+
+def test_a_mask_may_hide_the_callers_directory() -> None:
+    assert Container(mounts=(), masked_paths=["/home"]).may_hide_cwd
+    assert not Container(mounts=(), read_only_paths=["/home"]).may_hide_cwd
 
 
 def test_fields_are_keywords_only() -> None:

@@ -24,6 +24,8 @@ LAYERS = (
     {"pyns.container"},
     {"pyns.joining"},
     {"pyns.command", "pyns.idmap", "pyns.landlock", "pyns.rootfs"},
+    {"pyns.devices", "pyns.masks"},
+    {"pyns.entries", "pyns.kernelfs", "pyns.overlay"},
     {
         "pyns.mounts",
         "pyns.cgroups",
@@ -33,6 +35,7 @@ LAYERS = (
         "pyns.scheduling",
         "pyns.seccomp",
     },
+    {"pyns.mount_steps"},
     {"pyns.cgroups.systemd"},
     {"pyns.steps", "pyns.cgroups.cgroup", "pyns.cgroups.sweeping"},
     {"pyns.cgroups.limiting"},

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 from typing import Any
 
 import pytest
 
-from pyns import Bind, Container, Namespace, Plan, Proc, Tmpfs
+from pyns import (
+    Bind,
+    Container,
+    Dir,
+    File,
+    Namespace,
+    Overlay,
+    Plan,
+    Proc,
+    Symlink,
+    Tmpfs,
+)
 from pyns.cgroups.cgroup import Entry
 from pyns.command import Command
 from pyns.idmap import Caller, IdMap
@@ -30,6 +42,7 @@ from pyns.steps import (
     SetGroups,
     SetHostname,
     SetNamespaces,
+    SetPropagation,
     SetUid,
     Step,
     Unshare,
@@ -161,6 +174,61 @@ GOLDEN = {
     ),
 }
 
+GOLDEN["mounts"] = (
+    Container(
+        namespaces=Namespace.MOUNT,
+        root="/srv/root",
+        mounts=(
+            Tmpfs("/etc", size="1M", read_only=True),
+            Symlink("/etc/mtab", "/proc/mounts"),
+            Dir("/home/me", 0o700),
+            File("/etc/hosts", "127.0.0.1 localhost\n"),
+            Overlay("/data", ["/srv/data"], size="1M"),
+        ),
+        read_only=True,
+        masked_paths=["/data/secret"],
+        read_only_paths=["/data/fixed"],
+        propagation="shared",
+    ),
+    Command((b"true",), (b"/bin/true",), (), restore_signals=False, close_fds=False),
+    NONE,
+    """\
+         1. clone the child into new namespaces: mount
+         2. make the propagation of every mount private
+         3. make '/srv/root' a mount, the new root
+         4. make a new tmpfs (mode=755, size=4096, nr_inodes=1, read-only, nosuid, nodev, noexec)
+         5. keep it and '/dev/null' to mask with
+         6. make every mount below the root read-only
+         7. make a new tmpfs (mode=1777, size=1048576, nosuid, nodev)
+         8. make the link '/mtab' in it to '/proc/mounts'
+         9. make it read-only
+        10. mount it on '/etc'
+        11. make the directory '/home/me' in the root, mode 700
+        12. make a new tmpfs (size=65536, nr_inodes=2, nosuid, nodev)
+        13. write the file 'file' in it, 20 bytes, mode 644
+        14. take 'file' in it for a mount
+        15. make it read-only
+        16. mount it on '/etc/hosts'
+        17. take a copy of the mount at '/srv/data'
+        18. set it aside
+        19. make a new tmpfs (size=1048576)
+        20. make the directory '/0' in it, mode 755
+        21. make the directory '/upper' in it, mode 755
+        22. make the directory '/work' in it, mode 755
+        23. mount it over the root for a moment, and what was set aside on '0'
+        24. give 'upper' the mode and owner of '0'
+        25. make a new overlay (lowerdir=0, upperdir=upper, workdir=work)
+        26. unmount what lies over the root
+        27. mount it on '/data'
+        28. make the root read-only
+        29. make '/data/fixed' read-only
+        30. mask '/data/secret'
+        31. make the new root the root and let go of the old one
+        32. make the propagation of every mount shared
+        33. restore the caller's signal mask
+        34. execute '/bin/true' with arguments ['true']""",
+)
+
 
 @pytest.mark.parametrize(
     ("container", "command", "entry", "text"), GOLDEN.values(), ids=GOLDEN.keys()
@@ -287,6 +355,27 @@ def test_cwd_is_confined_where_the_root_is_a_containers(
 def test_new_mount_namespace_is_private_even_without_mounts() -> None:
     plan = build_plan(Container(namespaces=Namespace.MOUNT), PLAIN, NONE, ROOT)
     assert [step.kind for step in plan][:2] == ["clone", "set_propagation"]
+
+
+@pytest.mark.parametrize(
+    ("propagation", "steps"),
+    [
+        ("private", ["private"]),
+        ("slave", ["slave"]),
+        ("shared", ["private", "shared"]),
+        ("unbindable", ["private", "unbindable"]),
+    ],
+)
+def test_propagation_is_cut_off_before_all_mounts_and_given_after_them(
+    propagation: str, steps: list[str]
+) -> None:
+    container = dataclasses.replace(FULL, propagation=propagation)
+    plan = build_plan(container, EVERYTHING, NONE, ROOT)
+    assert [step.propagation for step in plan if isinstance(step, SetPropagation)] == steps
+    kinds = [step.kind for step in plan]
+    assert kinds.index("set_propagation") < kinds.index("new_root")
+    if len(steps) == 2:
+        assert kinds.index("pivot_root") < kinds.index("set_propagation", 10)
 
 
 def test_zero_is_a_value() -> None:

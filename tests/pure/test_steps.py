@@ -17,6 +17,22 @@ from pyns._shim import ffi, lib
 from pyns.capabilities import DropBounding, KeepCapabilities, RaiseAmbient, SetCapabilities
 from pyns.labels import SetExecLabel
 from pyns.landlock import AllowPath, AllowPort, CreateRuleset, RestrictSelf
+from pyns.mount_steps import (
+    CopyMode,
+    MakeDirectory,
+    MakeEntry,
+    MakeReadOnly,
+    MakeSymlink,
+    Mask,
+    OpenWithin,
+    SetAside,
+    SetRootAttributes,
+    Stage,
+    TakeMasks,
+    TakeUp,
+    Unstage,
+    WriteFile,
+)
 from pyns.namespaces import Namespace
 from pyns.rlimits import INFINITY, SetRlimit
 from pyns.scheduling import SetAffinity, SetNice, SetOomScoreAdj, SetTimerSlack
@@ -35,7 +51,6 @@ from pyns.steps import (
     Execute,
     HostRoot,
     LoopbackUp,
-    MakePrivate,
     NewKeyring,
     NewMount,
     NewRoot,
@@ -53,6 +68,7 @@ from pyns.steps import (
     SetHostname,
     SetNamespaces,
     SetProcessGroup,
+    SetPropagation,
     SetUid,
     SetUmask,
     Step,
@@ -70,7 +86,7 @@ def subclasses(cls: type[Step]) -> Iterator[type[Step]]:
         yield from subclasses(subclass)
 
 
-CLASSES = list(subclasses(Step))
+CLASSES = [cls for cls in subclasses(Step) if cls is not MakeEntry]
 
 # each with its sentence and what crosses to the shim
 SAMPLES: list[tuple[Step, str, Operands]] = [
@@ -112,7 +128,22 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
     (SetHostname(b"demo"), "set the hostname to 'demo'", Operands((b"demo",))),
     (SetDomainname(b"nis"), "set the domainname to 'nis'", Operands((b"nis",))),
     (LoopbackUp(), "bring the loopback interface up", Operands()),
-    (MakePrivate(), "make the propagation of every mount private", Operands(flags=0x44000)),
+    (SetPropagation(), "make the propagation of every mount private", Operands(flags=0x44000)),
+    (
+        SetPropagation("slave"),
+        "make the propagation of every mount slave",
+        Operands(flags=0x84000),
+    ),
+    (
+        SetPropagation("shared"),
+        "make the propagation of every mount shared",
+        Operands(flags=0x104000),
+    ),
+    (
+        SetPropagation("unbindable"),
+        "make the propagation of every mount unbindable",
+        Operands(flags=0x24000),
+    ),
     (HostRoot(), "keep the caller's root", Operands()),
     (NewRoot(b"/srv"), "make '/srv' a mount, the new root", Operands((b"/srv",))),
     (
@@ -129,6 +160,56 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         Operands((b"tmpfs", b"mode", b"755", b"size", b"9"), flags=2),
     ),
     (NewMount(b"proc"), "make a new proc", Operands((b"proc",))),
+    (
+        NewMount(b"cgroup", ((b"cpu", b""), (b"name", b"x"))),
+        "make a new cgroup (cpu, name=x)",
+        Operands((b"cgroup", b"cpu", b"", b"name", b"x")),
+    ),
+    (
+        MakeDirectory(b"/a", True, 0o700),
+        "make the directory '/a' in it, mode 700",
+        Operands((b"/a",), flags=0x1000004, value=0o700),
+    ),
+    (
+        MakeDirectory(b"/a", False),
+        "make the directory '/a' in the root, mode 755",
+        Operands((b"/a",), flags=1, value=0o755),
+    ),
+    (
+        MakeSymlink(b"/a", True, b"b"),
+        "make the link '/a' in it to 'b'",
+        Operands((b"/a", b"b"), flags=0x1000004),
+    ),
+    (
+        MakeSymlink(b"/a", False, b"b"),
+        "make the link '/a' in the root to 'b'",
+        Operands((b"/a", b"b"), flags=1),
+    ),
+    (
+        WriteFile(b"f", 0o640, b"a\0b"),
+        "write the file 'f' in it, 3 bytes, mode 640",
+        Operands((b"f",), flags=0o640, value=3, data=b"a\0b"),
+    ),
+    (OpenWithin(b"f"), "take 'f' in it for a mount", Operands((b"f",))),
+    (SetAside(), "set it aside", Operands()),
+    (TakeUp(), "take up the mount that was set aside first", Operands()),
+    (Stage(), "mount it over the root for a moment", Operands()),
+    (
+        Stage((b"0", b"1")),
+        "mount it over the root for a moment, and what was set aside on '0', '1'",
+        Operands((b"0", b"1")),
+    ),
+    (CopyMode(b"0", b"u"), "give 'u' the mode and owner of '0'", Operands((b"0", b"u"))),
+    (Unstage(), "unmount what lies over the root", Operands()),
+    (SetRootAttributes(1, False), "make the root read-only", Operands(flags=1)),
+    (
+        SetRootAttributes(1, True),
+        "make every mount below the root read-only",
+        Operands(flags=1, value=1),
+    ),
+    (TakeMasks(), "keep it and '/dev/null' to mask with", Operands((b"/dev/null",))),
+    (Mask(b"/a"), "mask '/a'", Operands((b"/a",))),
+    (MakeReadOnly(b"/a"), "make '/a' read-only", Operands((b"/a",))),
     (Attach(b"/mnt"), "mount it on '/mnt'", Operands((b"/mnt",))),
     (PivotRoot(), "make the new root the root and let go of the old one", Operands()),
     (ChangeDirectory(b"/w"), "change to the directory '/w'", Operands((b"/w",))),
@@ -260,6 +341,15 @@ HOSTILE_STEPS = [
     NewRoot(HOSTILE),
     OpenTree(HOSTILE, True),
     Attach(HOSTILE),
+    MakeDirectory(HOSTILE, True),
+    MakeSymlink(HOSTILE, True, HOSTILE),
+    WriteFile(HOSTILE, 0),
+    OpenWithin(HOSTILE),
+    Stage((HOSTILE,)),
+    CopyMode(HOSTILE, HOSTILE),
+    TakeMasks(HOSTILE),
+    Mask(HOSTILE),
+    MakeReadOnly(HOSTILE),
     ChangeDirectory(HOSTILE),
     Execute((HOSTILE,), (HOSTILE,), (HOSTILE,)),
     Execute((HOSTILE, HOSTILE), (HOSTILE,), (HOSTILE,)),
@@ -274,8 +364,14 @@ HINTED: dict[type[Step], set[int]] = {
     SetNamespaces: {errno.EPERM, errno.EINVAL, errno.EUSERS, errno.ESRCH},
     CloneAgain: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS, errno.ENOMEM},
     NewRoot: {errno.ENOENT, errno.ENOTDIR},
-    OpenTree: {errno.ENOENT},
-    NewMount: {errno.EPERM},
+    OpenTree: {errno.ENOENT, errno.EINVAL},
+    NewMount: {errno.EPERM, errno.ENODEV},
+    MakeDirectory: {errno.EXDEV, errno.EROFS, errno.ENOTDIR},
+    MakeSymlink: {errno.EXDEV, errno.EROFS, errno.EEXIST},
+    Stage: {errno.EINVAL},
+    TakeMasks: {errno.ENOENT, errno.ENODEV},
+    Mask: {errno.ELOOP},
+    MakeReadOnly: {errno.ELOOP},
     Attach: {errno.EROFS, errno.ELOOP, errno.ENOTDIR, errno.EINVAL},
     PivotRoot: {errno.EINVAL},
     SetRlimit: {errno.EPERM},
@@ -375,7 +471,7 @@ def test_hints_are_given_for_certain_errnos_only(step: Step) -> None:
     if isinstance(step, WaitForParent) and not step.privileged:
         expected = {errno.ENOENT, errno.EPERM}
     if isinstance(step, NewMount) and step.fstype != b"proc":
-        expected = set()
+        expected = {errno.ENODEV}
     assert given == expected
 
 

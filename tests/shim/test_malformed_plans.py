@@ -26,7 +26,16 @@ READ_STRINGS = [
     "SET_OOM_SCORE_ADJ",
     "SET_EXEC_LABEL",
     "ALLOW_PATH",
+    "MAKE_DIRECTORY",
+    "MAKE_SYMLINK",
+    "WRITE_FILE",
+    "OPEN_WITHIN",
+    "COPY_MODE",
+    "TAKE_MASKS",
+    "MASK",
+    "MAKE_READ_ONLY",
 ]
+TWO_STRINGS = ["MAKE_SYMLINK", "COPY_MODE"]
 KINDS = sorted(
     n.removeprefix("STEP_") for n in dir(lib) if n.startswith("STEP_") and n != "STEP_END"
 )
@@ -124,6 +133,17 @@ def test_the_well_formed_plan_that_the_others_are_made_of_runs(spawned: Callable
             CLONE + record("SET_GROUPS", value=2**62) + EXECUTE, TRUE, id="groups overflow"
         ),
         pytest.param(
+            CLONE + record("WRITE_FILE", count=1, value=6) + EXECUTE, TRUE, id="content beyond"
+        ),
+        pytest.param(
+            CLONE + record("WRITE_FILE", count=1, value=2**64 - 1) + EXECUTE,
+            TRUE,
+            id="content overflows",
+        ),
+        pytest.param(
+            CLONE + record("WRITE_FILE", count=2, value=1) + EXECUTE, TRUE, id="content after all"
+        ),
+        pytest.param(
             CLONE + record("SET_GROUPS", text=16) + EXECUTE, TRUE, id="no groups, beyond the text"
         ),
         pytest.param(
@@ -165,6 +185,12 @@ def test_a_kind_that_reads_a_string_needs_one(kind: str, spawned: Callable[..., 
     for text in (0, 2**32 - 1):
         steps = CLONE + record(kind, text=text) + EXECUTE
         assert spawned(steps) == f"{-errno.EINVAL}\nno child"
+
+
+@pytest.mark.parametrize("kind", TWO_STRINGS)
+def test_a_kind_that_reads_two_strings_needs_two(kind: str, spawned: Callable[..., str]) -> None:
+    steps = CLONE + record(kind, text=10, count=1) + EXECUTE
+    assert spawned(steps) == f"{-errno.EINVAL}\nno child"
 
 
 @pytest.mark.parametrize("shift", [1, 4])

@@ -1,0 +1,252 @@
+"""The steps that fill mounts, put them together out of sight, and cover what is not to be seen.
+
+A mount is *in hand* from when it is made until it is attached: nobody else can reach it. A *stage*
+is one that overlayfs has to look into: it lies over the root until it is unmounted again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pyns.steps import Operands, Step, attribute_names, quoted
+
+IN_HAND = 0x1000000  # csrc/plan.h
+RESOLVE_NO_XDEV, RESOLVE_NO_SYMLINKS = 0x01, 0x04  # openat2(2)
+
+
+@dataclass(frozen=True)
+class MakeEntry(Step):
+    """Makes something by a name, in the mount in hand or in the new root (openat2(2))."""
+
+    kind: ClassVar[str] = ""
+    path: bytes
+    in_hand: bool
+
+    @property
+    def resolve(self) -> int:
+        """How the path is resolved: in hand through no link, in the root to no other mount."""
+        return IN_HAND | RESOLVE_NO_SYMLINKS if self.in_hand else RESOLVE_NO_XDEV
+
+    @property
+    def place(self) -> str:
+        """The path, and where it begins."""
+        return f"{quoted(self.path)} in it" if self.in_hand else f"{quoted(self.path)} in the root"
+
+    def hint(self, error: int) -> str | None:
+        return {
+            errno.EXDEV: "It would lie on another mount than the root's own: it is to be listed "
+            "after a Tmpfs, Overlay or Dev with a target above it",
+            errno.EROFS: "The new root lies on a read-only filesystem",
+        }.get(error)
+
+
+@dataclass(frozen=True)
+class MakeDirectory(MakeEntry):
+    """Makes a directory, and those above it, unless it is there already (mkdir(2))."""
+
+    kind = "make_directory"
+    mode: int = 0o755
+
+    def describe(self) -> str:
+        return f"make the directory {self.place}, mode {self.mode:o}"
+
+    def operands(self) -> Operands:
+        return Operands((self.path,), flags=self.resolve, value=self.mode)
+
+    def hint(self, error: int) -> str | None:
+        if error == errno.ENOTDIR:
+            return "There is something else of that name, or on the way to it"
+        return super().hint(error)
+
+
+@dataclass(frozen=True)
+class MakeSymlink(MakeEntry):
+    """Makes a symbolic link, unless the same is there already (symlink(2))."""
+
+    kind = "make_symlink"
+    to: bytes = b""
+
+    def describe(self) -> str:
+        return f"make the link {self.place} to {quoted(self.to)}"
+
+    def operands(self) -> Operands:
+        return Operands((self.path, self.to), flags=self.resolve)
+
+    def hint(self, error: int) -> str | None:
+        if error == errno.EEXIST:
+            return "There is something else of that name"
+        return super().hint(error)
+
+
+@dataclass(frozen=True)
+class WriteFile(Step):
+    """Writes a new file in the mount in hand (openat2(2), write(2))."""
+
+    kind = "write_file"
+    path: bytes
+    mode: int
+    content: bytes = b""
+
+    def describe(self) -> str:
+        return (
+            f"write the file {quoted(self.path)} in it, {len(self.content)} bytes, "
+            f"mode {self.mode:o}"
+        )
+
+    def operands(self) -> Operands:
+        return Operands((self.path,), self.mode, len(self.content), data=self.content)
+
+
+@dataclass(frozen=True)
+class OpenWithin(Step):
+    """Takes a copy of the mount in hand that begins at a path in it (open_tree(2))."""
+
+    kind = "open_within"
+    path: bytes
+
+    def describe(self) -> str:
+        return f"take {quoted(self.path)} in it for a mount"
+
+    def operands(self) -> Operands:
+        return Operands((self.path,))
+
+
+@dataclass(frozen=True)
+class SetAside(Step):
+    """Keeps the mount in hand for a later step."""
+
+    kind = "set_aside"
+
+    def describe(self) -> str:
+        return "set it aside"
+
+
+@dataclass(frozen=True)
+class TakeUp(Step):
+    """Takes the mount in hand that was set aside first."""
+
+    kind = "take_up"
+
+    def describe(self) -> str:
+        return "take up the mount that was set aside first"
+
+
+@dataclass(frozen=True)
+class Stage(Step):
+    """Mounts the mount in hand where overlayfs finds it, with those aside in it (move_mount(2))."""
+
+    kind = "stage"
+    places: tuple[bytes, ...] = ()
+
+    def describe(self) -> str:
+        if not self.places:
+            return "mount it over the root for a moment"
+        places = ", ".join(map(quoted, self.places))
+        return f"mount it over the root for a moment, and what was set aside on {places}"
+
+    def operands(self) -> Operands:
+        return Operands(self.places)
+
+    def hint(self, error: int) -> str | None:
+        return "Each lower layer is a directory" if error == errno.EINVAL else None
+
+
+@dataclass(frozen=True)
+class CopyMode(Step):
+    """Gives a directory of the stage the mode and owner of another (fchmod(2), fchown(2))."""
+
+    kind = "copy_mode"
+    source: bytes
+    target: bytes
+
+    def describe(self) -> str:
+        return f"give {quoted(self.target)} the mode and owner of {quoted(self.source)}"
+
+    def operands(self) -> Operands:
+        return Operands((self.source, self.target))
+
+
+@dataclass(frozen=True)
+class Unstage(Step):
+    """Unmounts the stage; what was made of it stays (umount(2))."""
+
+    kind = "unstage"
+
+    def describe(self) -> str:
+        return "unmount what lies over the root"
+
+
+@dataclass(frozen=True)
+class SetRootAttributes(Step):
+    """Gives attributes to the root's mount, or to all below it but itself (mount_setattr(2))."""
+
+    kind = "set_root_attributes"
+    attributes: int
+    below: bool
+
+    def describe(self) -> str:
+        what = "every mount below the root" if self.below else "the root"
+        return f"make {what} {attribute_names(self.attributes)}"
+
+    def operands(self) -> Operands:
+        return Operands(flags=self.attributes, value=int(self.below))
+
+
+@dataclass(frozen=True)
+class TakeMasks(Step):
+    """Keeps the mount in hand to mask directories with, and the null device for files (null(4))."""
+
+    kind = "take_masks"
+    null: bytes = b"/dev/null"
+
+    def describe(self) -> str:
+        return f"keep it and {quoted(self.null)} to mask with"
+
+    def operands(self) -> Operands:
+        return Operands((self.null,))
+
+    def hint(self, error: int) -> str | None:
+        if error in (errno.ENODEV, errno.ENOENT):
+            return f"The caller's {os.fsdecode(self.null)} has to be the null device, 1:3"
+        return None
+
+
+@dataclass(frozen=True)
+class Mask(Step):
+    """Mounts emptiness over a path beneath the root, if there is one (openat2(2))."""
+
+    kind = "mask"
+    path: bytes
+
+    def describe(self) -> str:
+        return f"mask {quoted(self.path)}"
+
+    def operands(self) -> Operands:
+        return Operands((self.path,))
+
+    def hint(self, error: int) -> str | None:
+        if error == errno.ELOOP:
+            return "A symlink lies on the way: name the place that it leads to"
+        return None
+
+
+@dataclass(frozen=True)
+class MakeReadOnly(Step):
+    """Makes a path beneath the root read-only, with all mounts below (mount_setattr(2))."""
+
+    kind = "make_read_only"
+    path: bytes
+
+    def describe(self) -> str:
+        return f"make {quoted(self.path)} read-only"
+
+    def operands(self) -> Operands:
+        return Operands((self.path,))
+
+    def hint(self, error: int) -> str | None:
+        if error == errno.ELOOP:
+            return "It is a symlink to the root, or a magic link of /proc"
+        return None
