@@ -101,17 +101,20 @@ def hierarchy_of(path: str) -> Hierarchy | None:
 
 def why_read_only(path: str) -> str:
     """Say which mount is read-only, and how it is made writable."""
-    top, of_this_mount = path, True
+    top, options = path, "remount,rw"
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             before, after = line.split(" - ", 1)
-            mount_point, options = before.split(" ")[4:6]
+            mount_point, flags = before.split(" ")[4:6]
             if after.startswith("cgroup") and f"{path}/".startswith(f"{mount_point}/"):
-                top, of_this_mount = mount_point, "ro" in options.split(",")
-    option = "remount,bind,rw" if of_this_mount else "remount,rw"
+                of_mount = flags.split(",")
+                # the other flags stay: some can't be taken off in a user namespace (EPERM)
+                kept = ["rw" if flag == "ro" else flag for flag in of_mount]
+                top = mount_point
+                options = ",".join(["remount", *(["bind", *kept] if "ro" in of_mount else ["rw"])])
     return (
         f"The cgroup filesystem is mounted read-only on {top}, as in most containers. With "
-        f"CAP_SYS_ADMIN in the namespace that mounted it: mount -o {option} {shlex.quote(top)}"
+        f"CAP_SYS_ADMIN in the namespace that mounted it: mount -o {options} {shlex.quote(top)}"
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pyns import CgroupError, Container, Limits, Namespace, Process, run
+from pyns import CgroupError, Container, IdMap, Limits, Namespace, Process, run
 from pyns.cgroups import Cgroup, Hierarchy, current, delegation, hierarchies
 
 ANYBODY = 65533
@@ -345,12 +345,14 @@ def hand_down_something(group: Cgroup) -> None:
 class TestReadOnly:
     @pytest.mark.usefixtures("namespaces", "limits")
     def test_command_that_is_said_helps(self) -> None:
+        # as in a container that has the hierarchies read-only, as most have
         tops = sorted({h.mount_point for h in hierarchies()})
         script = (
-            "import ctypes, subprocess, sys; from pyns import *; from pyns.cgroups import *\n"
+            "import ctypes, os, subprocess, sys; from pyns import *; from pyns.cgroups import *\n"
             "libc = ctypes.CDLL(None, use_errno=True)\n"
             "for top in sys.argv[1:]:\n"
-            "    flags = 4096 | 32 | 1  # MS_BIND, MS_REMOUNT, MS_RDONLY\n"
+            "    # MS_BIND, MS_REMOUNT, MS_RDONLY; MS_NOSUID, MS_NODEV, MS_NOEXEC have to stay\n"
+            "    flags = 4096 | 32 | 1 | os.statvfs(top).f_flag & 14\n"
             "    assert libc.mount(None, top.encode(), None, flags, None) == 0, top\n"
             "for _ in sys.argv:\n"
             "    try: Cgroup.create(limits=Limits(pids_max=5)).remove()\n"
@@ -360,6 +362,12 @@ class TestReadOnly:
             "    else: print('works'); break\n"
         )
         box = Container(namespaces=Namespace.MOUNT)
+        if os.geteuid() != 0:  # with capabilities after the exec
+            box = Container(
+                namespaces=Namespace.MOUNT | Namespace.USER,
+                uid_map=IdMap.current("uid", 0),
+                gid_map=IdMap.current("gid", 0),
+            )
         done = run(
             box, [sys.executable, "-P", "-c", script, *tops], stdout=-1, text=True, check=True
         )
