@@ -75,7 +75,7 @@ void after_fork(void)
 static const uint8_t strings_needed[STEP_END] = {
     [STEP_SET_HOSTNAME] = 1,     [STEP_SET_DOMAINNAME] = 1, [STEP_NEW_ROOT] = 1,
     [STEP_OPEN_TREE] = 1,        [STEP_NEW_MOUNT] = 1,      [STEP_ATTACH] = 1,
-    [STEP_CHANGE_DIRECTORY] = 1, [STEP_WRITE_FILE] = 2,
+    [STEP_CHANGE_DIRECTORY] = 1, [STEP_WRITE_FILE] = 2,     [STEP_EXECUTE_INIT] = 2,
 };
 
 /* The kind is known, and all that the child will read of the text lies inside it. */
@@ -152,6 +152,14 @@ static bool changes_user(const struct child *child)
 	return false;
 }
 
+/* The last step that it began is the one that makes it another program. */
+static bool has_executed(const struct child *child)
+{
+	uint32_t kind = child->steps[child->report->index].kind;
+
+	return kind == STEP_EXECUTE || kind == STEP_EXECUTE_INIT;
+}
+
 static void clone_and_wait(struct clone_args *args, struct child *child)
 {
 	struct report *report = child->report;
@@ -169,7 +177,7 @@ static void clone_and_wait(struct clone_args *args, struct child *child)
 		report->error = (int32_t)-pid;
 	} else {
 		report->pid = (int32_t)pid;
-		if (report->error == 0 && report->index + 1 != child->count)
+		if (report->error == 0 && !has_executed(child))
 			report->error = ECANCELED; /* killed on the way */
 		if (report->error != 0)
 			reap(report);

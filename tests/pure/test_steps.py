@@ -25,6 +25,7 @@ from pyns.steps import (
     Duplicate,
     EnterCgroup,
     Execute,
+    ExecuteInit,
     HostRoot,
     LoopbackUp,
     MakePrivate,
@@ -139,6 +140,11 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         "close every fd from 7 on",
         Operands(flags=7, value=0xFFFFFFFF),
     ),
+    (
+        ExecuteInit(7, 8, 9),
+        "execute pyns-init, which is PID 1 and does what follows in a child",
+        Operands((b"pyns-init", b"8"), fd=7, flags=8, value=9),
+    ),
     (RestoreSignalMask(), "restore the caller's signal mask", Operands()),
     (
         Execute((b"/bin/ls",), (b"ls", b"-l"), (b"A=1",)),
@@ -176,6 +182,7 @@ HINTED: dict[type[Step], set[int]] = {
     NewMount: {errno.EPERM},
     Attach: {errno.EROFS, errno.ELOOP, errno.ENOTDIR, errno.EINVAL},
     PivotRoot: {errno.EINVAL},
+    ExecuteInit: {errno.EAGAIN, errno.ENOEXEC},
 }
 # a hint begins as a sentence does, or with the name of a parameter or system call
 HINT = re.compile(r"(?:[A-Z]|root= |source |clone3 )[^\n]*[^\s.]")

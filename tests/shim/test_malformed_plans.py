@@ -23,6 +23,7 @@ READ_STRINGS = [
     "NEW_MOUNT",
     "ATTACH",
     "CHANGE_DIRECTORY",
+    "EXECUTE_INIT",
 ]
 KINDS = sorted(
     n.removeprefix("STEP_") for n in dir(lib) if n.startswith("STEP_") and n != "STEP_END"
