@@ -51,6 +51,8 @@ class Container:
         cgroup: a group to be in. It is not removed.
         limits: limits of a group of its own, made for it below `cgroup` (or below the default
             parent, see `Cgroup.create`) and removed after it.
+        init: whether pyns-init is PID 1, and the program its child: it passes signals on, reaps
+            orphans and ends with the program. It counts as one process. See docs/pid1.md.
 
     Raises:
         ValueError: the combination makes no sense; the message says what is missing.
@@ -76,6 +78,7 @@ class Container:
     time_offsets: Mapping[str, float] | tuple[tuple[str, float], ...] = ()
     cgroup: Cgroup | None = None
     limits: Limits | None = None
+    init: bool = False
 
     def __post_init__(self) -> None:
         self._normalise()
@@ -93,6 +96,7 @@ class Container:
             ("uid_map", self.uid_map, Namespace.USER),
             ("gid_map", self.gid_map, Namespace.USER),
             ("time_offsets", self.time_offsets, Namespace.TIME),
+            ("init", self.init, Namespace.PID),
         ):
             if value and namespace not in self.namespaces:
                 raise ValueError(
@@ -150,6 +154,8 @@ class Container:
             raise TypeError(f"cgroup={self.cgroup!r}: give a pyns.cgroups.Cgroup")
         if self.loopback is not None and not isinstance(self.loopback, bool):
             raise TypeError(f"loopback={self.loopback!r} is not a bool")
+        if not isinstance(self.init, bool):
+            raise TypeError(f"init={self.init!r} is not a bool")
         for mount in self.mounts or ():
             if not isinstance(mount, Mount):
                 raise TypeError(

@@ -31,6 +31,7 @@ from pyns.steps import (
     DefaultSignal,
     EnterCgroup,
     Execute,
+    ExecuteInit,
     LoopbackUp,
     MakePrivate,
     NewSession,
@@ -86,7 +87,13 @@ def _as_json(value: Any) -> Any:
     return value.words() if isinstance(value, Namespace) else value
 
 
-def build_plan(container: Container, command: Command, entry: Entry, caller: Caller) -> Plan:
+def build_plan(
+    container: Container,
+    command: Command,
+    entry: Entry,
+    caller: Caller,
+    init: ExecuteInit | None = None,
+) -> Plan:
     """Order everything that is asked for into steps. Each comment says what another order does."""
     new = container.namespaces
     if new and not caller.is_privileged:
@@ -142,13 +149,9 @@ def build_plan(container: Container, command: Command, entry: Entry, caller: Cal
     if command.umask >= 0:
         # after mount targets are made, which have their own modes
         steps.append(SetUmask(command.umask))
-    if command.restore_signals:
-        steps += [DefaultSignal(signal.SIGPIPE), DefaultSignal(signal.SIGXFSZ)]
-    if command.start_new_session:
-        steps.append(NewSession())
-    if command.process_group >= 0:
-        # after the session: a session's leader can't change its group (EPERM)
-        steps.append(SetProcessGroup(command.process_group))
+    # An init would be the one to lead a session or a group. It leaves these to the program.
+    if init is None:
+        steps += _own_steps(command)
 
     # The uid last: without it, neither groups nor gid can change (EPERM).
     if command.groups is not None:
@@ -159,11 +162,26 @@ def build_plan(container: Container, command: Command, entry: Entry, caller: Cal
         steps.append(SetUid(command.uid))
 
     # After everything that opens files: what is not passed on is closed (CVE-2024-21626).
-    steps += command.fd_steps()
+    steps += command.fd_steps(init)
+    # Whatever the program must not be able to undo has been done: it is the init's as well. What
+    # follows is the program's alone, and has to do without privileges, which execve takes from
+    # any user but root.
+    if init is not None:
+        steps += [init, *_own_steps(command)]
     # Last: with a signal let in earlier, the child could end half-way.
     steps.append(RestoreSignalMask())
     steps.append(Execute(command.candidates, command.arguments, command.environment))
     return Plan(tuple(steps))
+
+
+def _own_steps(command: Command) -> Iterator[Step]:
+    if command.restore_signals:
+        yield from (DefaultSignal(signal.SIGPIPE), DefaultSignal(signal.SIGXFSZ))
+    if command.start_new_session:
+        yield NewSession()
+    if command.process_group >= 0:
+        # after the session: a session's leader can't change its group (EPERM)
+        yield SetProcessGroup(command.process_group)
 
 
 def _offsets(offsets: Iterable[tuple[str, float]]) -> str:
@@ -188,4 +206,5 @@ def dry_run(container: Container, args: Arguments) -> Plan:
         entry = planned_entry(container.limits, container.cgroup)
     elif container.cgroup is not None:
         entry = container.cgroup.closed_entry()
-    return build_plan(container, command, entry, Caller.current())
+    init = ExecuteInit() if container.init else None
+    return build_plan(container, command, entry, Caller.current(), init)

@@ -37,6 +37,7 @@ def test_defaults_are_a_containers() -> None:
         "time_offsets": (),
         "cgroup": None,
         "limits": None,
+        "init": False,
     }
 
 

@@ -22,7 +22,7 @@ LAYERS = (
     {"pyns.marshal"},
     {"pyns.plan"},
     {"pyns.container"},
-    {"pyns.command", "pyns.idmap", "pyns.rootfs"},
+    {"pyns.command", "pyns.idmap", "pyns.init", "pyns.rootfs"},
     {"pyns.mounts", "pyns.cgroups"},
     {"pyns.steps", "pyns.cgroups.cgroup", "pyns.cgroups.sweeping"},
     {"pyns.cgroups.limiting"},
