@@ -371,7 +371,7 @@ class TestStartErrors:
         told = []
         for box in (BOX, Container()):
             with pytest.raises(OSError) as caught:  # noqa: PT011  any, but the same
-                run(box, bad[name])
+                run(box, bad[name], env={"PATH": "/usr/bin:/bin"})
             told.append((type(caught.value), caught.value.args, caught.value.filename))
         assert told[0] == told[1]
         assert told[0][1][0] == number
@@ -383,7 +383,7 @@ class TestStartErrors:
                 middle = (low + high + 1) // 2
                 arguments = [*["x" * 100_000] * 19, "x" * middle, *["x" * 10_000] * 7]
                 try:
-                    run(box, ["true", *arguments], env={"A": "x" * 50_000})
+                    run(box, ["true", *arguments], env={"PATH": "/usr/bin:/bin", "A": "x" * 50_000})
                     low = middle
                 except OSError:
                     high = middle - 1
