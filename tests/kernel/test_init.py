@@ -137,6 +137,7 @@ class TestPid1:
 
 
 class TestStatus:
+    @pytest.mark.timeout(300)
     def test_of_every_exit(self) -> None:
         said = [run(BOX, ["sh", "-c", f"exit {code}"]).returncode for code in range(256)]
         assert said == list(range(256))
@@ -215,6 +216,7 @@ class TestOrphans:
         """
         assert output(Container(), code) == "[1, 3]"
 
+    @pytest.mark.timeout(300)
     def test_may_be_thousands(self) -> None:
         code = """
             for _ in range(2000):
@@ -318,7 +320,8 @@ class TestSignals:
         deadline = time.monotonic() + 20
         while state(sleeping.pid) != "T" and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert (state(sleeping.pid), state(program)) == ("T", "S")
+        assert state(sleeping.pid) == "T"
+        assert state(program) in "RS"
         sleeping.terminate()
         sleeping.send_signal(signal.SIGCONT)
         assert sleeping.wait(timeout=20) == -signal.SIGTERM
@@ -634,6 +637,7 @@ class TestHiddenFromInside:
 
 
 class TestMany:
+    @pytest.mark.timeout(300)  # as in all that start hundreds: for emulated machines
     def test_300_in_a_row(self) -> None:
         for n in range(300):
             done = run(BOX, ["sh", "-c", f"echo {n}; exit {n % 256}"], stdout=PIPE, text=True)
