@@ -195,7 +195,7 @@ class TestCpu:
             between = group.stats() - before
         assert between.throttled_periods is not None
         assert between.throttled_seconds is not None
-        # 200 ms of CPU take ten periods at 20 ms each; how long it is stopped in one depends on what
+        # 200 ms of CPU take ten periods at 20 ms each; how long it is stopped depends on what
         # else the machine does
         assert between.throttled_periods >= 5
         assert between.throttled_seconds > 0
