@@ -107,10 +107,9 @@ static bool is_id(uint64_t value)
 
 static int default_signal(int signal)
 {
-	/* The kernel's struct sigaction, at most 32 bytes: SIG_DFL, no flags, empty mask. */
-	const uint64_t action[4] = {0};
+	const uint64_t action[4] = {0}; /* SIG_DFL, no flags, empty mask */
 
-	return sys_rt_sigaction(signal, action);
+	return sys_rt_sigaction(signal, action, NULL);
 }
 
 static int duplicate(int fd, int number)
@@ -291,6 +290,17 @@ static int clone_again(struct child *child, uint64_t namespaces)
 	sys_exit_group(0);
 }
 
+/* Its environment is empty. The fd of the program itself is close-on-exec, unlike those it keeps. */
+static int execute_init(const struct step *step, const char *text)
+{
+	char *const arguments[] = {(char *)text, (char *)after(text), NULL};
+	int r = sys_fcntl((int)step->flags, F_SETFD, 0);
+
+	if (r == 0)
+		r = sys_fcntl((int)step->value, F_SETFD, 0);
+	return r < 0 ? r : sys_execveat(step->fd, arguments, &arguments[2]);
+}
+
 static int run_step(struct child *child, const struct step *step)
 {
 	const char *text = child->text + step->text;
@@ -340,6 +350,8 @@ static int run_step(struct child *child, const struct step *step)
 		return duplicate(step->fd, (int)step->value);
 	case STEP_CLOSE_RANGE:
 		return sys_close_range((unsigned int)step->flags, (unsigned int)step->value);
+	case STEP_EXECUTE_INIT:
+		return execute_init(step, text);
 	case STEP_RESTORE_SIGNAL_MASK:
 		return sys_rt_sigprocmask(SIG_SETMASK, &child->signal_mask, NULL);
 	case STEP_SET_RLIMIT:

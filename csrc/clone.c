@@ -82,7 +82,7 @@ static const uint8_t strings_needed[STEP_END] = {
     [STEP_ALLOW_PATH] = 1,       [STEP_WRITE_PROC] = 2,        [STEP_MAKE_DIRECTORY] = 1,
     [STEP_MAKE_SYMLINK] = 2,     [STEP_WRITE_FILE] = 1,        [STEP_OPEN_WITHIN] = 1,
     [STEP_COPY_MODE] = 2,        [STEP_TAKE_MASKS] = 1,        [STEP_MASK] = 1,
-    [STEP_MAKE_READ_ONLY] = 1,
+    [STEP_MAKE_READ_ONLY] = 1,   [STEP_EXECUTE_INIT] = 2,
 };
 
 /* How many bytes the kinds read that read no strings but an array. */
@@ -200,6 +200,14 @@ static bool changes_user(const struct child *child)
 	       has_step(child, STEP_SET_NAMESPACES) || has_step(child, STEP_UNSHARE);
 }
 
+/* The last step that it began is the one that makes it another program. */
+static bool has_executed(const struct child *child)
+{
+	uint32_t kind = child->steps[child->report->index].kind;
+
+	return kind == STEP_EXECUTE || kind == STEP_EXECUTE_INIT;
+}
+
 static void clone_and_wait(struct clone_args *args, struct child *child)
 {
 	struct report *report = child->report;
@@ -218,7 +226,7 @@ static void clone_and_wait(struct clone_args *args, struct child *child)
 	} else {
 		if (report->pid != pid)
 			take_second(report, (int)pid);
-		if (report->error == 0 && report->index + 1 != child->count)
+		if (report->error == 0 && !has_executed(child))
 			report->error = ECANCELED; /* killed on the way */
 		if (report->error != 0)
 			reap(report);

@@ -54,6 +54,7 @@ enum step_kind {
 	STEP_DEFAULT_SIGNAL,    /* value: signal number */
 	STEP_DUPLICATE,         /* fd, value: the new number; the same: only inheritable */
 	STEP_CLOSE_RANGE,       /* flags: first; value: last */
+	STEP_EXECUTE_INIT,      /* fd: pyns-init; text: two arguments; flags, value: fds it keeps */
 	STEP_RESTORE_SIGNAL_MASK,
 	/* hardening */
 	STEP_SET_RLIMIT, /* value: RLIMIT_...; text: struct rlimit64 */
@@ -104,6 +105,19 @@ struct report {
 	uint32_t index;
 	int32_t error;
 	uint32_t gate; /* of STEP_WAIT_FOR_PARENT: a futex */
+};
+
+/*
+ * The file that pyns-init reads: this, then all steps, then the text. It does those that come after
+ * STEP_EXECUTE_INIT, and writes to its fd what became of them, index and error as in a report
+ * (uint32_t, int32_t); at the end, the program's wait status (int32_t).
+ */
+struct init_plan {
+	uint32_t first; /* step of its child */
+	uint32_t count; /* of all steps */
+	int32_t fd;
+	uint32_t unused;
+	uint64_t signal_mask;
 };
 
 /*

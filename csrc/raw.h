@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <linux/futex.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -192,6 +193,11 @@ static inline void *sys_mmap(size_t size, int protection, int flags)
 	return (void *)raw_syscall(SYS_mmap, 0, (long)size, protection, flags, -1, 0);
 }
 
+static inline void *sys_mmap_file(int fd, size_t size)
+{
+	return (void *)raw_syscall(SYS_mmap, 0, (long)size, PROT_READ, MAP_PRIVATE, fd, 0);
+}
+
 static inline int sys_mprotect(void *start, size_t size, int protection)
 {
 	return (int)RAW(SYS_mprotect, start, size, protection, 0, 0);
@@ -236,6 +242,11 @@ static inline int sys_close_range(unsigned int first, unsigned int last)
 static inline long sys_write(int fd, const void *data, size_t size)
 {
 	return RAW(SYS_write, fd, data, size, 0, 0);
+}
+
+static inline long sys_lseek(int fd, long offset, int whence)
+{
+	return RAW(SYS_lseek, fd, offset, whence, 0, 0);
 }
 
 static inline int sys_dup3(int old, int new, int flags)
@@ -338,11 +349,6 @@ static inline int sys_unshare(uint64_t flags)
 	return (int)RAW(SYS_unshare, flags, 0, 0, 0, 0);
 }
 
-static inline int sys_kill(int pid, int signal)
-{
-	return (int)RAW(SYS_kill, pid, signal, 0, 0, 0);
-}
-
 static inline int sys_setns(int fd, uint64_t flags)
 {
 	return (int)RAW(SYS_setns, fd, flags, 0, 0, 0);
@@ -421,9 +427,20 @@ static inline int sys_ioctl(int fd, unsigned long request, void *argument)
 	return (int)RAW(SYS_ioctl, fd, request, argument, 0, 0);
 }
 
-static inline int sys_rt_sigaction(int signal, const void *action)
+/* The kernel's struct sigaction has at most 32 bytes. */
+static inline int sys_rt_sigaction(int signal, const void *action, void *old)
 {
-	return (int)RAW(SYS_rt_sigaction, signal, action, 0, sizeof(uint64_t), 0);
+	return (int)RAW(SYS_rt_sigaction, signal, action, old, sizeof(uint64_t), 0);
+}
+
+static inline int sys_rt_sigwaitinfo(const uint64_t *set, void *ret_info)
+{
+	return (int)RAW(SYS_rt_sigtimedwait, set, ret_info, NULL, sizeof(uint64_t), 0);
+}
+
+static inline int sys_kill(int pid, int signal)
+{
+	return (int)RAW(SYS_kill, pid, signal, 0, 0, 0);
 }
 
 static inline int sys_futex_wait(const void *word, uint32_t value, const struct timespec *timeout)
@@ -519,6 +536,11 @@ static inline int sys_ppoll(void *fds, unsigned int count, const void *timeout)
 static inline int sys_execve(const char *path, char *const *arguments, char *const *environment)
 {
 	return (int)RAW(SYS_execve, path, arguments, environment, 0, 0);
+}
+
+static inline int sys_execveat(int fd, char *const *arguments, char *const *environment)
+{
+	return (int)RAW(SYS_execveat, fd, "", arguments, environment, AT_EMPTY_PATH);
 }
 
 #endif

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyns.mounts import StrPath, encode_path
-from pyns.steps import CloseRange, Duplicate, Step
+from pyns.steps import CloseRange, Duplicate, ExecuteInit, Step
 
 Arguments = StrPath | Sequence[StrPath]
 Environment = Mapping[str, StrPath] | Mapping[bytes, StrPath]
@@ -85,8 +85,12 @@ class Command:
                 except OSError as error:
                     raise OSError(error.errno, f"{error.strerror}: fd {fd}") from None
 
-    def fd_steps(self) -> Iterator[Step]:
-        """Yield the steps after which the program's fds are exactly those that were asked for."""
+    def fd_steps(self, init: ExecuteInit | None = None) -> Iterator[Step]:
+        """Yield the steps after which the program's fds are exactly those that were asked for.
+
+        Args:
+            init: has fds that it needs, and closes.
+        """
         for number, fd in enumerate(self.stdio):
             if fd != -1:
                 yield Duplicate(fd, number)
@@ -96,7 +100,8 @@ class Command:
         for fd in passed:
             yield Duplicate(fd, fd)
         first = 3
-        for fd in [fd for fd in passed if fd >= 3]:
+        kept = sorted({*passed, *(init.fds if init else ())})
+        for fd in [fd for fd in kept if fd >= 3]:
             if fd > first:
                 yield CloseRange(first, fd - 1)
             first = fd + 1

@@ -99,6 +99,8 @@ class Container:
             starts it.
         apparmor_profile: AppArmor profile that it runs under.
         selinux_label: SELinux context that it runs in.
+        init: whether pyns-init is PID 1, and the program its child: it passes signals on, reaps
+            orphans and ends with the program. It counts as one process. See docs/pid1.md.
 
     Raises:
         ValueError: the combination makes no sense; the message says what is missing.
@@ -145,6 +147,7 @@ class Container:
     timer_slack_ns: int | None = None
     apparmor_profile: str | None = None
     selinux_label: str | None = None
+    init: bool = False
 
     def __post_init__(self) -> None:
         self._normalise()
@@ -170,6 +173,7 @@ class Container:
             ("uid_map", self.uid_map, Namespace.USER),
             ("gid_map", self.gid_map, Namespace.USER),
             ("time_offsets", self.time_offsets, Namespace.TIME),
+            ("init", self.init, Namespace.PID),
         ):
             if value and namespace not in self.namespaces:
                 raise ValueError(
@@ -246,6 +250,8 @@ class Container:
             raise TypeError(f"loopback={self.loopback!r} is not a bool")
         if not isinstance(self.read_only, bool):
             raise TypeError(f"read_only={self.read_only!r} is not a bool")
+        if not isinstance(self.init, bool):
+            raise TypeError(f"init={self.init!r} is not a bool")
         for mount in self.mounts or ():
             if not isinstance(mount, Mount):
                 raise TypeError(

@@ -6,6 +6,7 @@ run too, and nothing that they do can change what the child reads.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ from typing import Any
 
 from pyns._shim import ffi, lib
 from pyns.plan import Plan
+from pyns.steps import ExecuteInit
 
 _STEP = struct.Struct("=IiIIQQ")  # struct step of csrc/plan.h
+_INIT_PLAN = struct.Struct("=IIiIQ")  # struct init_plan
 _KINDS: dict[str, int] = {}
 _ALL_SIGNALS = 2**64 - 1
 
@@ -94,9 +97,19 @@ def spawn(plan: Plan, signal_mask: int, report: Any) -> None:
 
     Raises:
         ValueError: a string contains a NUL.
-        OSError: nothing was started: no memory for the child's stack (ENOMEM).
+        OSError: nothing was started: no memory for the child's stack, or pyns-init's plan (ENOMEM).
     """
     steps, text = pack(plan)
+    for index, step in enumerate(plan, 1):
+        if isinstance(step, ExecuteInit):
+            header = _INIT_PLAN.pack(index, len(plan), step.tell, 0, signal_mask)
+            write_all(step.plan, header, steps, text)
     result = lib.spawn(steps, len(steps), text, len(text), signal_mask, report)
     if result < 0:
         raise OSError(-result, os.strerror(-result))
+
+
+def write_all(fd: int, *blocks: bytes) -> None:
+    """Write to a file in memory; OSError (ENOMEM) when not all of it fits."""
+    if os.writev(fd, blocks) != sum(map(len, blocks)):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))

@@ -41,6 +41,7 @@ from pyns.steps import (
     DieWithParent,
     EnterCgroup,
     Execute,
+    ExecuteInit,
     LoopbackUp,
     NewKeyring,
     NewSession,
@@ -108,6 +109,7 @@ def build_plan(
     joins: Sequence[Joined] = (),
     *,
     parent_pidfd: int = -1,
+    init: ExecuteInit | None = None,
 ) -> Plan:
     """Order everything that is asked for into steps. Each comment says what another order does.
 
@@ -118,6 +120,7 @@ def build_plan(
         caller: who starts it.
         joins: the namespaces to join, opened.
         parent_pidfd: of the thread that will clone, for `die_with_parent`.
+        init: how pyns-init is executed, if it is to be PID 1.
     """
     new = container.namespaces
     joined = container.joined
@@ -204,15 +207,9 @@ def build_plan(
     # After everything that opens files (nofile: EMFILE). Before the uid changes: root may go above
     # its hard limits (EPERM).
     steps += rlimit_steps(container.rlimits or ())
-    if command.restore_signals:
-        steps += [DefaultSignal(signal.SIGPIPE), DefaultSignal(signal.SIGXFSZ)]
-    if container.reset_signals:
-        steps.append(ResetSignals())
-    if command.start_new_session or container.new_session:
-        steps.append(NewSession())
-    if command.process_group >= 0:
-        # after the session: a session's leader can't change its group (EPERM)
-        steps.append(SetProcessGroup(command.process_group))
+    # An init would be the one to lead a session or a group. It leaves these to the program.
+    if init is None:
+        steps += _own_steps(container, command)
 
     if container.capabilities is not None:
         # While there is CAP_SETPCAP: before the uid changes (EPERM).
@@ -245,7 +242,12 @@ def build_plan(
         steps.append(RestrictSelf())
 
     # After everything that opens files: what is not passed on is closed (CVE-2024-21626).
-    steps += command.fd_steps()
+    steps += command.fd_steps(init)
+    # Whatever the program must not be able to undo has been done: it is the init's as well. What
+    # follows is the program's alone, and has to do without privileges, which execve takes from
+    # any user but root.
+    if init is not None:
+        steps += [init, *_own_steps(container, command)]
     # Last of all that can fail: with a signal let in earlier, the child could end half-way.
     steps.append(RestoreSignalMask())
     # After everything but the program: a filter goes for every call from here on.
@@ -272,6 +274,18 @@ def _join_steps(joins: Sequence[Joined], new: Namespace) -> Iterator[Step]:
             yield SetUid(join.uid)
 
 
+def _own_steps(container: Container, command: Command) -> Iterator[Step]:
+    if command.restore_signals:
+        yield from (DefaultSignal(signal.SIGPIPE), DefaultSignal(signal.SIGXFSZ))
+    if container.reset_signals:
+        yield ResetSignals()
+    if command.start_new_session or container.new_session:
+        yield NewSession()
+    if command.process_group >= 0:
+        # after the session: a session's leader can't change its group (EPERM)
+        yield SetProcessGroup(command.process_group)
+
+
 def _offsets(offsets: Iterable[tuple[str, float]]) -> str:
     lines = []
     for clock, seconds in offsets:
@@ -295,4 +309,5 @@ def dry_run(container: Container, args: Arguments) -> Plan:
     elif container.cgroup is not None:
         entry = container.cgroup.closed_entry()
     joins = named(container.joins)
-    return build_plan(container, command, entry, Caller.current(), joins)
+    init = ExecuteInit() if container.init else None
+    return build_plan(container, command, entry, Caller.current(), joins, init=init)

@@ -32,6 +32,7 @@ from pyns.command import (
 )
 from pyns.container import Container
 from pyns.errors import CgroupError
+from pyns.init import read_status
 from pyns.joining import foreign
 from pyns.marshal import signals_blocked
 from pyns.mounts import StrPath
@@ -141,6 +142,7 @@ class Process(subprocess.Popen[Any]):
     usage: Usage | None = None
 
     _pidfd = -1
+    _told = -1  # fd on which its init tells how the program ended
     _owner = -1  # pid of the process that it is a child of
     _private_cgroup: Cgroup | None = None
     _run: Run | None = None  # in the group that it was given
@@ -220,11 +222,13 @@ class Process(subprocess.Popen[Any]):
             self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
             self.pid, self._pidfd = child.report.pid, child.report.pidfd
             self._owner, self._private_cgroup = os.getpid(), child.private_cgroup
+            self._told = child.told
             self.cgroup = child.private_cgroup or container.cgroup
             self._child_created = True
         except BaseException:
             # also when a signal handler raised: the caller gets no Process to wait for
-            self._child_created, self._pidfd, self._private_cgroup = False, -1, None
+            self._child_created, self._pidfd, self._told = False, -1, -1
+            self._private_cgroup = None
             child.abandon()
             if self._run is not None:
                 self._run.close()
@@ -251,13 +255,21 @@ class Process(subprocess.Popen[Any]):
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
         try:
             if sys.is_finalizing():  # wait4 imports a module, which is too late then
-                return os.waitpid(self.pid, wait_flags)
-            pid, status, rusage = os.wait4(self.pid, wait_flags)
+                pid, status = os.waitpid(self.pid, wait_flags)
+            else:
+                pid, status, rusage = os.wait4(self.pid, wait_flags)
+                if pid == self.pid:
+                    self._rusage = rusage
         except ChildProcessError:  # reaped by somebody else, its status is lost
-            return self.pid, 0
-        if pid == self.pid:
-            self._rusage = rusage
-        return pid, status
+            pid, status = self.pid, 0
+        return pid, self._status_of_program(status) if pid == self.pid else status
+
+    def _status_of_program(self, status: int) -> int:
+        """Return what its init has told: PID 1 can't end by a signal of its own. Else `status`."""
+        if self._told < 0 or self._owner != os.getpid():  # a forked child must not read it
+            return status
+        told = read_status(self._told)
+        return status if told is None else told
 
     def _handle_exitstatus(self, sts: int, *_: Any) -> None:
         super()._handle_exitstatus(sts)  # type: ignore[misc]
@@ -282,6 +294,7 @@ class Process(subprocess.Popen[Any]):
                     run.close()
                 self.usage = self.usage or _usage_of_process(self._wall, self._rusage)
                 self._private_cgroup, self._run, self._settled = None, None, True
+                self._close_told()
             finally:
                 self._settle_lock.release()
 
@@ -317,6 +330,12 @@ class Process(subprocess.Popen[Any]):
         if self._child_created:
             self._settle(blocking=False)
             self._close_pidfd()
+            self._close_told()
+
+    def _close_told(self) -> None:
+        fd, self._told = self._told, -1
+        if fd >= 0:
+            os.close(fd)
 
     def _close_pidfd(self) -> None:
         fd, self._pidfd = self._pidfd, -1

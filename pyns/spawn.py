@@ -17,6 +17,7 @@ from pyns.command import Command
 from pyns.container import Container
 from pyns.errors import SpawnError
 from pyns.idmap import Caller, write_maps
+from pyns.init import open_init, read_start
 from pyns.joining import opened
 from pyns.namespaces import Namespace
 from pyns.plan import Plan, build_plan
@@ -37,14 +38,23 @@ class Child:
     Attributes:
         report: what the shim says of it; `pid` and `pidfd` are -1 unless it runs.
         private_cgroup: the group that was made for it, to be removed after it; None without one.
+        told: fd on which its init tells what becomes of the program; -1 without one.
     """
 
     def __init__(self) -> None:
         self.report = marshal.new_report()
         self.private_cgroup: Cgroup | None = None
+        self.told = -1
+
+    def keep(self, told: int) -> None:
+        """Own the fd on which its init tells."""
+        self.told = told
 
     def abandon(self) -> None:
         """Kill it if it runs, reap it and remove its group."""
+        if self.told >= 0:
+            os.close(self.told)
+            self.told = -1
         if self.report.pid > 0:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.report.pidfd, signal.SIGKILL)
@@ -82,10 +92,16 @@ def spawn(child: Child, container: Container, command: Command) -> None:
         parent_pidfd = -1
         if container.die_with_parent:
             parent_pidfd = opened_files.enter_context(_own_pidfd())
-        plan = build_plan(container, command, entry, caller, joins, parent_pidfd=parent_pidfd)
+        init = open_init(opened_files, child.keep) if container.init else None
+        plan = build_plan(
+            container, command, entry, caller, joins, parent_pidfd=parent_pidfd, init=init
+        )
         check_kernel(plan)
         with helping(plan, child.report):
             marshal.spawn(plan, mask, child.report)
+        if init is not None and child.report.error == 0:
+            index, child.report.error = read_start(child.told, child.report.pidfd)
+            child.report.index = child.report.index if index is None else index
     if child.report.error:
         raise explain(plan, child.report.index, child.report.error, command)
 

@@ -623,6 +623,37 @@ class CloseRange(Step):
 
 
 @dataclass(frozen=True)
+class ExecuteInit(Step):
+    """Executes pyns-init as PID 1; the steps that follow are those of its child (execveat(2))."""
+
+    kind = "execute_init"
+    program: int = -1  # by fd: nobody in the container can see or replace it
+    plan: int = -1  # the file with what follows
+    tell: int = -1  # where it writes what becomes of that
+
+    NAME: ClassVar[bytes] = b"pyns-init"
+
+    @property
+    def fds(self) -> tuple[int, int, int]:
+        """Those that have to be open until then."""
+        return self.program, self.plan, self.tell
+
+    def describe(self) -> str:
+        return "execute pyns-init, which is PID 1 and does what follows in a child"
+
+    def operands(self) -> Operands:
+        strings = (self.NAME, str(self.plan).encode())
+        # unsigned in C: -1, of a dry run, has to be something
+        return Operands(strings, fd=self.program, flags=self.plan % 2**32, value=self.tell % 2**32)
+
+    def hint(self, error: int) -> str | None:
+        return {
+            errno.EAGAIN: "It counts for pids_max and RLIMIT_NPROC: allow one process more",
+            errno.ENOEXEC: "It was built for another architecture: install pyns again",
+        }.get(error)
+
+
+@dataclass(frozen=True)
 class RestoreSignalMask(Step):
     """Unblocks what the caller had not blocked (sigprocmask(2))."""
 

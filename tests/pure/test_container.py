@@ -57,6 +57,7 @@ def test_defaults_are_a_containers() -> None:
         "timer_slack_ns": None,
         "apparmor_profile": None,
         "selinux_label": None,
+        "init": False,
     }
 
 

@@ -23,7 +23,7 @@ LAYERS = (
     {"pyns.plan"},
     {"pyns.container"},
     {"pyns.joining"},
-    {"pyns.command", "pyns.idmap", "pyns.landlock", "pyns.rootfs"},
+    {"pyns.command", "pyns.idmap", "pyns.init", "pyns.landlock", "pyns.rootfs"},
     {"pyns.devices", "pyns.masks"},
     {"pyns.entries", "pyns.kernelfs", "pyns.overlay"},
     {

@@ -46,6 +46,17 @@ def test_record_has_the_layout_of_struct_step() -> None:
     assert struct.calcsize("@" + codes) == layout.size
 
 
+def test_header_has_the_layout_of_struct_init_plan() -> None:
+    layout, fields = marshal._INIT_PLAN, ffi.typeof("struct init_plan").fields
+    assert layout.size == ffi.sizeof("struct init_plan")
+    codes = layout.format.removeprefix("=")
+    assert [struct.calcsize("=" + codes[:n]) for n in range(len(codes))] == [
+        ffi.offsetof("struct init_plan", name) for name, _ in fields
+    ]
+    # the steps that follow it are aligned
+    assert layout.size % 8 == 0
+
+
 def test_a_new_report_is_of_no_process() -> None:
     report = marshal.new_report()
     assert (report.pid, report.pidfd, report.error) == (-1, -1, 0)

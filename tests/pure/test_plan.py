@@ -35,6 +35,7 @@ from pyns.steps import (
     DefaultSignal,
     EnterCgroup,
     Execute,
+    ExecuteInit,
     LoopbackUp,
     OpenTree,
     RestoreSignalMask,
@@ -403,6 +404,42 @@ def test_signals_that_python_ignores_are_restored() -> None:
     plan = build_plan(Container(), PLAIN, NONE, ROOT)
     numbers = [step.number for step in plan if isinstance(step, DefaultSignal)]
     assert numbers == [signal.SIGPIPE, signal.SIGXFSZ]
+
+
+class TestInit:
+    INIT = ExecuteInit(20, 21, 23)
+    WITHOUT, WITH = (build_plan(FULL, EVERYTHING, HYBRID, ROOT, init=init) for init in (None, INIT))
+
+    def test_takes_nothing_away_and_adds_one_step(self) -> None:
+        def but_fds(plan: Plan) -> list[str]:
+            return sorted(repr(step) for step in plan if not isinstance(step, CloseRange))
+
+        assert but_fds(self.WITH) == sorted([*but_fds(self.WITHOUT), repr(self.INIT)])
+
+    def test_leaves_to_the_program_what_is_its_own(self) -> None:
+        kinds = [step.kind for step in self.WITH]
+        assert kinds[kinds.index("execute_init") + 1 :] == [
+            "default_signal",
+            "default_signal",
+            "new_session",
+            "set_process_group",
+            "restore_signal_mask",
+            "execute",
+        ]
+
+    def test_keeps_its_fds_until_then(self) -> None:
+        assert [step for step in self.WITH if isinstance(step, CloseRange)] == [
+            CloseRange(3, 11),
+            CloseRange(13, 19),
+            CloseRange(22, 22),
+            CloseRange(24, CloseRange.LAST),
+        ]
+
+    def test_is_shown_by_a_dry_run(self) -> None:
+        plan = Container(namespaces=Namespace.PID, init=True).plan(["true"])
+        assert ExecuteInit() in plan.steps
+        assert CloseRange(3, CloseRange.LAST) in plan.steps
+        assert json.loads(plan.to_json())
 
 
 def test_plan_is_a_pure_function_of_what_is_asked() -> None:

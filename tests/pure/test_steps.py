@@ -49,6 +49,7 @@ from pyns.steps import (
     Duplicate,
     EnterCgroup,
     Execute,
+    ExecuteInit,
     HostRoot,
     LoopbackUp,
     NewKeyring,
@@ -243,6 +244,11 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         "close every fd from 7 on",
         Operands(flags=7, value=0xFFFFFFFF),
     ),
+    (
+        ExecuteInit(7, 8, 9),
+        "execute pyns-init, which is PID 1 and does what follows in a child",
+        Operands((b"pyns-init", b"8"), fd=7, flags=8, value=9),
+    ),
     (RestoreSignalMask(), "restore the caller's signal mask", Operands()),
     (
         SetRlimit("nofile", 64, 128),
@@ -388,6 +394,7 @@ HINTED: dict[type[Step], set[int]] = {
     SetAffinity: {errno.EINVAL},
     SetExecLabel: {errno.EINVAL, errno.ENOENT},
     InstallFilter: {errno.EACCES, errno.EINVAL},
+    ExecuteInit: {errno.EAGAIN, errno.ENOEXEC},
 }
 # a hint begins as a sentence does, or with the name of a parameter or system call
 HINT = re.compile(r"(?:[A-Z]|root= |source |clone3 )[^\n]*[^\s.]")

@@ -34,6 +34,7 @@ READ_STRINGS = [
     "TAKE_MASKS",
     "MASK",
     "MAKE_READ_ONLY",
+    "EXECUTE_INIT",
 ]
 TWO_STRINGS = ["MAKE_SYMLINK", "COPY_MODE"]
 KINDS = sorted(

@@ -1,0 +1,121 @@
+"""What pyns-init, the optional PID 1, is started with, and what it tells the caller."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import struct
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from pyns.errors import SpawnError
+from pyns.steps import ExecuteInit
+
+PROGRAM = Path(__file__).with_name("pyns-init")
+
+_MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_EXEC = 1, 2, 0x10  # memfd_create(2); EXEC since Linux 6.3
+_SEALS = 0x01 | 0x02 | 0x04 | 0x08  # F_SEAL_SEAL, SHRINK, GROW, WRITE of fcntl(2)
+_STARTED = struct.Struct("=Ii")  # what pyns-init writes, see struct init_plan
+_ENDED = struct.Struct("=i")
+
+
+def open_init(opened: ExitStack, keep: Callable[[int], object]) -> ExecuteInit:
+    """Open what pyns-init needs, as its step.
+
+    Args:
+        opened: gets what is to be closed once it runs.
+        keep: is given the fd on which it tells what became of the program.
+
+    Raises:
+        SpawnError: this host executes no memfd (EACCES).
+        OSError: there are no fds, or there is no memory left (EMFILE, ENOMEM).
+        RuntimeError: pyns-init is not where it was installed.
+    """
+    told, tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    keep(told)
+    return ExecuteInit(
+        tell=_above_stdio(tell, opened),
+        program=_above_stdio(_open_program(), opened),
+        plan=_above_stdio(os.memfd_create("pyns-plan", _MFD_CLOEXEC), opened),
+    )
+
+
+def _above_stdio(fd: int, opened: ExitStack) -> int:
+    """Move an fd that has one of the numbers that the child is about to overwrite."""
+    if fd > 2:
+        opened.callback(os.close, fd)
+        return fd
+    try:
+        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)
+    opened.callback(os.close, copy)
+    return copy
+
+
+def _open_program() -> int:
+    """Return a sealed copy in memory: nobody in a container can reach the file, or change either.
+
+    Who may not read a program can't read the process that executes it either, so it is for
+    execution only (would_dump() of the kernel).
+    """
+    try:
+        program = PROGRAM.read_bytes()
+    except FileNotFoundError:
+        raise RuntimeError(f"{PROGRAM} is missing: install pyns again") from None
+    fd = _create_executable()
+    try:
+        if os.write(fd, program) != len(program):
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        os.fchmod(fd, 0o111)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _create_executable() -> int:
+    flags = _MFD_CLOEXEC | _MFD_ALLOW_SEALING
+    try:
+        return os.memfd_create("pyns-init", flags | _MFD_EXEC)
+    except PermissionError as error:
+        hint = "vm.memfd_noexec is 2: pyns-init is executed from memory. Set it to 1 or 0"
+        raise SpawnError(errno.EACCES, ExecuteInit(), 0, 1, hint) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return os.memfd_create("pyns-init", flags)
+
+
+def read_start(told: int, pidfd: int) -> tuple[int | None, int]:
+    """Wait until the program runs or a step has failed, or pyns-init is dead.
+
+    Returns:
+        The index of the last step and its errno, 0 when the program runs; None and ECANCELED when
+        pyns-init was killed before it could tell.
+    """
+    poll = select.poll()
+    # the pidfd too: a process that another thread forks may have a copy of the pipe's other end
+    poll.register(told, select.POLLIN)
+    poll.register(pidfd, select.POLLIN)
+    poll.poll()
+    message = _read(told, _STARTED)
+    return (None, errno.ECANCELED) if message is None else (message[0], message[1])
+
+
+def read_status(told: int) -> int | None:
+    """Return the wait status of the program; None when pyns-init was killed before it ended."""
+    message = _read(told, _ENDED)
+    return None if message is None else message[0]
+
+
+def _read(told: int, layout: struct.Struct) -> tuple[int, ...] | None:
+    try:
+        message = os.read(told, layout.size)
+    except BlockingIOError:
+        return None
+    return layout.unpack(message) if len(message) == layout.size else None
