@@ -99,6 +99,8 @@ class TestNotDelegated:
     def test_limit_of_the_own_group_says_it_too(self) -> None:
         with closing(Cgroup.own()) as own:
             error = refusal(lambda: own.apply(Limits(pids_max=50)))
+        if error.errno == errno.EOPNOTSUPP:
+            pytest.skip(f"the own group has no pids to limit: {error}")
         assert error.errno == errno.EACCES
         assert "it is not delegated" in (error.hint or "")
 
