@@ -21,18 +21,21 @@ NOT_THERE = (errno.ENOENT, errno.ENODEV)
 class Directory:
     """A cgroup's directory in one hierarchy, held open."""
 
-    __slots__ = ("fd", "path")
+    __slots__ = ("_kept", "fd", "path")
 
     def __init__(self, path: str) -> None:
         self.fd = -1
         self.path = path
+        self._kept: dict[tuple[str, int], int] = {}
         try:
             self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise CgroupError(error.errno or 0, f"open the cgroup {path}", file=path) from None
 
     def close(self) -> None:
-        """Let go of the fd; the group stays."""
+        """Let go of the fds; the group stays."""
+        while self._kept:
+            os.close(self._kept.popitem()[1])
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
@@ -87,6 +90,58 @@ class Directory:
             if error.errno in NOT_THERE:
                 return None
             raise
+
+    def text(self, name: str) -> str | None:
+        """Return the text of a file that the kernel writes in one piece; None as above."""
+        try:
+            fd = self.open(name, os.O_RDONLY)
+        except CgroupError as error:
+            if error.errno in NOT_THERE:
+                return None
+            raise
+        try:
+            return self._whole(fd, name)
+        finally:
+            os.close(fd)
+
+    def kept_text(self, name: str) -> str | None:
+        """Return it as `text`, and keep the file open for the next time: 1 us instead of 5."""
+        try:
+            return self._whole(self.kept(name, os.O_RDONLY), name)
+        except CgroupError as error:
+            if error.errno in NOT_THERE:
+                return None
+            raise
+
+    def kept(self, name: str, flags: int) -> int:
+        """Return an fd of a file in it, as `open`, but for all to use until the directory's end."""
+        key = name, flags
+        if key not in self._kept:
+            fd = self.open(name, flags)
+            if self._kept.setdefault(key, fd) != fd:  # another thread was faster
+                os.close(fd)
+        return self._kept[key]
+
+    def _whole(self, fd: int, name: str) -> str | None:
+        size = 8192
+        try:
+            while len(data := os.pread(fd, size, 0)) == size:
+                size *= 4
+        except OSError as error:
+            if error.errno in NOT_THERE:
+                return None
+            path = f"{self.path}/{name}"
+            raise CgroupError(error.errno or 0, f"read {path}", file=path) from None
+        return data.decode(errors="replace")
+
+    def names(self) -> list[str]:
+        """Return the names of the files in it."""
+        return os.listdir(self.fd)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the group has not been removed."""
+        return self.fd >= 0 and os.access("cgroup.procs", os.F_OK, dir_fd=self.fd)
 
     def write(self, name: str, value: str, controller: str | None = None) -> None:
         """Put a value into a file with a single write, as the kernel wants it."""
