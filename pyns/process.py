@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -9,14 +10,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from resource import struct_rusage
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, TypedDict
 
 from pyns.cgroups import Cgroup, Stats
+from pyns.cgroups.meter import Run
 from pyns.command import (
     Arguments,
     Command,
@@ -29,6 +31,7 @@ from pyns.command import (
     split_arguments,
 )
 from pyns.container import Container
+from pyns.errors import CgroupError
 from pyns.marshal import signals_blocked
 from pyns.mounts import StrPath
 from pyns.namespaces import Namespace
@@ -72,17 +75,30 @@ class PopenOptions(TypedDict, total=False):
 class Usage:
     """What a program has used, once it has ended; None where the kernel does not tell.
 
-    The figures are those of the container's own cgroup if it has one (`limits` makes one), and so
-    of everything that ran in it; otherwise of the process and the children that it waited for.
+    Whose figures they are:
+
+    - `limits` (with or without `cgroup`): those of the group that was made for it, from its
+      first instruction until its end was noticed. Whatever ran in the group is included, whether
+      it was waited for or not.
+    - `cgroup` alone: what the whole group has used between the start of the program and the
+      notice of its end: the differences of two readings. Whoever else is in the group during that
+      time is included, so that of several runs at once each has the use of all.
+    - neither, or a group that is removed by then: those of the process and the children that it
+      waited for; no more than the CPU time and wall_seconds.
 
     Attributes:
         wall_seconds: from before the clone until its end was noticed.
         cpu_seconds: CPU time.
         user_seconds: of it, in user mode.
         system_seconds: of it, in the kernel.
-        memory_peak: bytes, page cache and kernel memory included.
+        memory_peak: bytes, the highest that the group was charged with, page cache and kernel
+            memory included. `cgroup` alone: during the run, and including what the group was
+            charged with before, such as files that an earlier run has read. It is known if
+            no process and no other run was in the group at the start (on v2 since Linux 6.12), or
+            if it is the highest since the group was made; else None.
         oom_kills: processes that the OOM killer took because of memory_max.
-        pids_peak: most processes and threads at a time.
+        pids_peak: most processes and threads at a time. `cgroup` alone: known only if it is the
+            highest since the group was made, and else None.
     """
 
     wall_seconds: float
@@ -126,6 +142,7 @@ class Process(subprocess.Popen[Any]):
     _pidfd = -1
     _owner = -1  # pid of the process that it is a child of
     _private_cgroup: Cgroup | None = None
+    _run: Run | None = None  # in the group that it was given
     _rusage: struct_rusage | None = None
     _settled = False
     _start = _wall = 0.0
@@ -194,6 +211,9 @@ class Process(subprocess.Popen[Any]):
                     name=program,
                     cwd_name=cwd,
                 )
+                if container.cgroup is not None and container.limits is None:
+                    with _gone_is_fine():  # spawn says it
+                        self._run = container.cgroup.start_run()
                 self._start = time.monotonic()
                 spawn(child, container, command)
             self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
@@ -205,6 +225,8 @@ class Process(subprocess.Popen[Any]):
             # also when a signal handler raised: the caller gets no Process to wait for
             self._child_created, self._pidfd, self._private_cgroup = False, -1, None
             child.abandon()
+            if self._run is not None:
+                self._run.close()
             raise
 
     def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
@@ -248,17 +270,24 @@ class Process(subprocess.Popen[Any]):
         if not self._settle_lock.acquire(blocking):
             return  # another thread, or the code that this signal handler interrupts, is at it
         try:
-            group = self._private_cgroup
-            if group is None:
-                self.usage = _usage_of_process(self._wall, self._rusage)
-            else:
+            group, run = self._private_cgroup, self._run
+            if group is not None:
                 with signals_blocked():
                     group.kill()
-                    self.usage = self.usage or _usage_of_group(self._wall, group.stats())
+                    self._note_usage(group.usage)
                     group.discard()
-            self._private_cgroup, self._settled = None, True
+            elif run is not None:
+                self._note_usage(run.end)
+                run.close()
+            self.usage = self.usage or _usage_of_process(self._wall, self._rusage)
+            self._private_cgroup, self._run, self._settled = None, None, True
         finally:
             self._settle_lock.release()
+
+    def _note_usage(self, read: Callable[[], Stats]) -> None:
+        if self.usage is None:
+            with _gone_is_fine():
+                self.usage = _usage_of_group(self._wall, read())
 
     def send_signal(self, sig: int) -> None:
         """Send a signal through the pidfd, which can't mean another process of the same pid."""
@@ -303,6 +332,16 @@ def _move_low_fds(fds: tuple[int, int, int], moved: ExitStack) -> tuple[int, int
 
     stdin, stdout, stderr = fds
     return above(0, stdin), above(1, stdout), above(2, stderr)
+
+
+@contextmanager
+def _gone_is_fine() -> Iterator[None]:
+    """Let somebody remove the group meanwhile."""
+    try:
+        yield
+    except CgroupError as error:
+        if error.errno != errno.ENODEV:
+            raise
 
 
 def _usage_of_process(wall: float, rusage: struct_rusage | None) -> Usage:

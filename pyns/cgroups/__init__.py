@@ -3,6 +3,16 @@
 from pyns.cgroups.cgroup import Cgroup
 from pyns.cgroups.hierarchy import Hierarchy, hierarchies
 from pyns.cgroups.limits import Limits
-from pyns.cgroups.stats import Stats
+from pyns.cgroups.stats import HugetlbStats, IoStats, Pressure, Stall, Stats
 
-__all__ = ["Cgroup", "Hierarchy", "Limits", "Stats", "hierarchies"]
+__all__ = [
+    "Cgroup",
+    "Hierarchy",
+    "HugetlbStats",
+    "IoStats",
+    "Limits",
+    "Pressure",
+    "Stall",
+    "Stats",
+    "hierarchies",
+]

@@ -18,7 +18,8 @@ from pyns.cgroups import killing, placing, v1, v2
 from pyns.cgroups.files import Directory
 from pyns.cgroups.hierarchy import Hierarchy
 from pyns.cgroups.limits import Limits, Write
-from pyns.cgroups.stats import Stats
+from pyns.cgroups.meter import USAGE, Meter, Run
+from pyns.cgroups.stats import ALL_FIELDS, Stats
 from pyns.errors import CgroupError
 
 _VERSIONS = {1: v1, 2: v2}
@@ -45,6 +46,7 @@ class Cgroup:
 
     def __init__(self, directories: dict[Hierarchy, Directory]) -> None:
         self._directories = directories
+        self._meter = Meter(directories)
 
     @classmethod
     def create(
@@ -164,14 +166,19 @@ class Cgroup:
             ...     group.stats().oom_kills
             0
         """
-        fields: dict[str, Any] = {}
-        for hierarchy, directory in self._directories.items():
-            version = _VERSIONS[hierarchy.version]
-            for file in version.stat_files(hierarchy.controllers):
-                text = directory.read_if_there(file)
-                if text is not None:
-                    fields |= version.parse_stat(file, text)
-        return Stats(**fields)
+        return self._meter.read(ALL_FIELDS)
+
+    def usage(self) -> Stats:
+        """Return those statistics that the usage of a process consists of; otherwise as `stats`."""
+        return self._meter.read(USAGE)
+
+    def start_run(self) -> Run:
+        """Begin to count what one run uses.
+
+        Raises:
+            CgroupError: the group is removed (ENODEV).
+        """
+        return Run(self._meter)
 
     def closed_entry(self) -> Entry:
         """Return how a child would enter it, without fds: for a dry run."""

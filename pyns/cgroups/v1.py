@@ -1,12 +1,10 @@
-"""cgroup v1: limits → writes, files → statistics. Pure functions."""
+"""cgroup v1: limits → writes. Pure functions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from pyns.cgroups.limits import Limits, Write
-from pyns.cgroups.stats import flat_keyed
 
 _PERIOD = 100_000  # microseconds, the kernel's default
 
@@ -54,48 +52,6 @@ def _memory_and_swap(memory: int | str | None, swap: int | str) -> str:
             "memory_swap_max needs memory_max on cgroup v1, which limits the sum of both"
         )
     return str(int(memory) + int(swap))
-
-
-def _oom_control(text: str) -> dict[str, Any]:
-    kills = flat_keyed(text).get("oom_kill")  # since Linux 4.13
-    return {} if kills is None else {"oom_kills": kills}
-
-
-def _nanoseconds(field: str) -> Callable[[str], dict[str, Any]]:
-    return lambda text: {field: int(text) / 1e9}
-
-
-def _integer(field: str) -> Callable[[str], dict[str, Any]]:
-    return lambda text: {field: int(text)}
-
-
-# file → what it says, by controller
-_FILES: dict[str, dict[str, Callable[[str], dict[str, Any]]]] = {
-    "cpuacct": {
-        "cpuacct.usage": _nanoseconds("cpu_seconds"),
-        "cpuacct.usage_user": _nanoseconds("user_seconds"),
-        "cpuacct.usage_sys": _nanoseconds("system_seconds"),
-    },
-    "memory": {
-        "memory.usage_in_bytes": _integer("memory_current"),
-        "memory.max_usage_in_bytes": _integer("memory_peak"),
-        "memory.oom_control": _oom_control,
-    },
-    "pids": {
-        "pids.current": _integer("pids_current"),
-        "pids.peak": _integer("pids_peak"),
-    },
-}
-
-
-def stat_files(controllers: tuple[str, ...]) -> list[str]:
-    """Return the files to read for statistics; a kernel may lack some."""
-    return [file for controller in controllers for file in _FILES.get(controller, ())]
-
-
-def parse_stat(file: str, text: str) -> dict[str, Any]:
-    """Return the fields of Stats that the text of such a file tells."""
-    return _FILES[file.partition(".")[0]][file](text)
 
 
 def is_frozen(read: Callable[[str], str | None]) -> bool:

@@ -1,4 +1,4 @@
-"""cgroup v2: limits → writes, files → statistics. Pure functions."""
+"""cgroup v2: limits → writes. Pure functions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from pyns.cgroups.limits import Limits, Write
-from pyns.cgroups.stats import flat_keyed
 
 _PERIOD = 100_000  # microseconds, the kernel's default
 
@@ -27,40 +26,6 @@ def writes(limits: Limits) -> list[Write]:
         for name, (controller, file, text) in values.items()
         if name in given
     ]
-
-
-def _cpu_stat(text: str) -> dict[str, Any]:
-    stat = flat_keyed(text)
-    return {
-        "cpu_seconds": stat["usage_usec"] / 1e6,
-        "user_seconds": stat["user_usec"] / 1e6,
-        "system_seconds": stat["system_usec"] / 1e6,
-    }
-
-
-def _integer(field: str) -> Callable[[str], dict[str, Any]]:
-    return lambda text: {field: int(text)}
-
-
-# cpu.stat is there in every group, whatever its controllers
-_FILES: dict[str, Callable[[str], dict[str, Any]]] = {
-    "cpu.stat": _cpu_stat,
-    "memory.current": _integer("memory_current"),
-    "memory.peak": _integer("memory_peak"),
-    "memory.events": lambda text: {"oom_kills": flat_keyed(text)["oom_kill"]},
-    "pids.current": _integer("pids_current"),
-    "pids.peak": _integer("pids_peak"),
-}
-
-
-def stat_files(controllers: tuple[str, ...]) -> list[str]:
-    """Return the files to read for statistics; a kernel may lack some."""
-    return [file for file in _FILES if file == "cpu.stat" or file.partition(".")[0] in controllers]
-
-
-def parse_stat(file: str, text: str) -> dict[str, Any]:
-    """Return the fields of Stats that the text of such a file tells."""
-    return _FILES[file](text)
 
 
 def is_frozen(read: Callable[[str], str | None]) -> bool:

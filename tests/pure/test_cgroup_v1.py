@@ -1,14 +1,11 @@
-"""cgroup v1: which writes limits become, and what its files say."""
+"""cgroup v1: which writes limits become, and when it is frozen."""
 
 from __future__ import annotations
-
-from dataclasses import fields
-from typing import Any
 
 import pytest
 
 from pyns import Limits
-from pyns.cgroups import Stats, v1
+from pyns.cgroups import v1
 
 
 @pytest.mark.parametrize(
@@ -88,62 +85,6 @@ def test_limits_become_writes(limits: Limits, writes: list[tuple[str, str, str]]
 def test_a_limit_of_swap_alone_cannot_be_said(limits: Limits) -> None:
     with pytest.raises(ValueError, match="memory_swap_max needs memory_max on cgroup v1"):
         v1.writes(limits)
-
-
-STAT_FILES: list[tuple[str, str, dict[str, Any]]] = [
-    ("cpuacct.usage", "1234567890\n", {"cpu_seconds": 1.23456789}),
-    ("cpuacct.usage_user", "500000000\n", {"user_seconds": 0.5}),
-    ("cpuacct.usage_sys", "250000000\n", {"system_seconds": 0.25}),
-    ("memory.usage_in_bytes", "409600\n", {"memory_current": 409600}),
-    ("memory.max_usage_in_bytes", "819200\n", {"memory_peak": 819200}),
-    (
-        "memory.oom_control",
-        "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
-        {"oom_kills": 3},
-    ),
-    ("pids.current", "2\n", {"pids_current": 2}),
-    ("pids.peak", "7\n", {"pids_peak": 7}),
-]
-
-
-@pytest.mark.parametrize(
-    ("file", "text", "expected"), STAT_FILES, ids=[f for f, _, _ in STAT_FILES]
-)
-def test_statistics_are_read(file: str, text: str, expected: dict[str, Any]) -> None:
-    assert v1.parse_stat(file, text) == expected
-
-
-def test_a_kernel_that_counts_no_oom_kills_says_nothing_of_them() -> None:
-    assert v1.parse_stat("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n") == {}
-
-
-def test_files_together_fill_the_statistics() -> None:
-    told = {name for _, _, values in STAT_FILES for name in values}
-    assert told == {field.name for field in fields(Stats)}
-
-
-@pytest.mark.parametrize(
-    ("controllers", "files"),
-    [
-        ((), []),
-        (("freezer",), []),
-        (("cpu",), []),
-        (
-            ("cpu", "cpuacct"),
-            ["cpuacct.usage", "cpuacct.usage_user", "cpuacct.usage_sys"],
-        ),
-        (
-            ("memory",),
-            ["memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control"],
-        ),
-        (("pids",), ["pids.current", "pids.peak"]),
-    ],
-    ids=str,
-)
-def test_statistics_come_from_the_files_of_the_controllers(
-    controllers: tuple[str, ...], files: list[str]
-) -> None:
-    assert v1.stat_files(controllers) == files
 
 
 @pytest.mark.parametrize(

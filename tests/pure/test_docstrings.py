@@ -17,7 +17,14 @@ import pytest
 
 import pyns
 from pyns import CgroupError, SpawnError, Usage, cgroups, namespaces
-from pyns.cgroups import Hierarchy, Stats
+from pyns.cgroups import (
+    Hierarchy,
+    HugetlbStats,
+    IoStats,
+    Pressure,
+    Stall,
+    Stats,
+)
 from pyns.steps import LoopbackUp
 
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Needs", "Source", "Example")
@@ -137,7 +144,11 @@ def test_args_are_the_parameters(name: str) -> None:
     assert said == [each for each in names if each in said or each not in may_stay_unsaid]
 
 
-@pytest.mark.parametrize("cls", [Usage, Stats, Hierarchy], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "cls",
+    [Usage, Stats, IoStats, HugetlbStats, Pressure, Stall, Hierarchy],
+    ids=lambda cls: cls.__name__,
+)
 def test_attributes_of_a_result_are_its_fields(cls: Any) -> None:
     assert documented_names(cls, "Attributes") == [field.name for field in fields(cls)]
 

@@ -28,6 +28,7 @@ LAYERS = (
     {
         "pyns.namespaces",
         "pyns.cgroups.killing",
+        "pyns.cgroups.meter",
         "pyns.cgroups.placing",
         "pyns.cgroups.v1",
         "pyns.cgroups.v2",
@@ -36,8 +37,10 @@ LAYERS = (
         "pyns.cgroups.files",
         "pyns.cgroups.hierarchy",
         "pyns.cgroups.limits",
-        "pyns.cgroups.stats",
+        "pyns.cgroups.stats_v1",
+        "pyns.cgroups.stats_v2",
     },
+    {"pyns.cgroups.stats"},
     {"pyns.errors", "pyns.kernel", "pyns.sizes", "pyns._shim", "pyns._shim_build"},
 )
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
