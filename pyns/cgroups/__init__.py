@@ -1,12 +1,15 @@
 """cgroups: which are there, making them, limiting, counting, killing and removing them."""
 
 from pyns.cgroups.cgroup import Cgroup
+from pyns.cgroups.events import Event, Trigger
 from pyns.cgroups.hierarchy import Hierarchy, hierarchies
 from pyns.cgroups.limits import Limits
 from pyns.cgroups.stats import HugetlbStats, IoStats, Pressure, Stall, Stats
+from pyns.cgroups.watch import Watch
 
 __all__ = [
     "Cgroup",
+    "Event",
     "Hierarchy",
     "HugetlbStats",
     "IoStats",
@@ -14,5 +17,7 @@ __all__ = [
     "Pressure",
     "Stall",
     "Stats",
+    "Trigger",
+    "Watch",
     "hierarchies",
 ]

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 from pyns.cgroups import killing, placing, v1, v2
+from pyns.cgroups.events import KINDS, Kind, Trigger
 from pyns.cgroups.files import Directory
 from pyns.cgroups.hierarchy import Hierarchy
 from pyns.cgroups.limits import Limits, Write
 from pyns.cgroups.meter import USAGE, Meter, Run
 from pyns.cgroups.stats import ALL_FIELDS, Stats
+from pyns.cgroups.watch import Watch
 from pyns.errors import CgroupError
 
 _VERSIONS = {1: v1, 2: v2}
@@ -47,6 +50,7 @@ class Cgroup:
     def __init__(self, directories: dict[Hierarchy, Directory]) -> None:
         self._directories = directories
         self._meter = Meter(directories)
+        self._watches: WeakSet[Watch] = WeakSet()
 
     @classmethod
     def create(
@@ -180,6 +184,57 @@ class Cgroup:
         """
         return Run(self._meter)
 
+    def watch(
+        self,
+        kinds: Kind | Collection[Kind] | None = None,
+        *,
+        pressure: Trigger | Collection[Trigger] = (),
+    ) -> Watch:
+        """Begin to wait for what happens to it; a callback is a loop over that, in a thread.
+
+        Args:
+            kinds: what to wait for. None: whatever there is here, of:
+                "oom_kill" (the OOM killer took a process), "oom" (it was asked to),
+                "memory_max", "memory_high", "memory_low" (v2: that limit was hit), "pids_max" (v2:
+                a fork was refused), "populated", "empty" (v2: the first process came, the last one
+                went), "frozen", "thawed" (v2: by cgroup.freeze), "removed".
+                Groups below are included, but on v1.
+            pressure: which pressures to wait for besides ("pressure").
+
+        Returns:
+            The watch, to be closed. It has what happens from now on. Counts are exact, `count` of
+            several at once; states are those at the time of looking, so that one that lasts for
+            milliseconds only may be missed. What happens in the last moment before another process
+            removes the group may be missed as well.
+
+        Raises:
+            ValueError: there is no such kind.
+            CgroupError: a kind that was asked for is not to be had here (EOPNOTSUPP); a trigger is
+                refused (EINVAL: without CAP_SYS_RESOURCE, its window has to be a multiple of 2
+                seconds); the group is removed (ENODEV); the user has too many inotify instances
+                (EMFILE).
+
+        Needs: read access; v1 for OOM, and pressure: write access. Pressure in `async for` and
+            other event loops: Linux 6.5 or 6.1 with its fixes (in `wait` and `for`: any).
+        Source: Documentation/admin-guide/cgroup-v2.rst, Documentation/accounting/psi.rst and
+            Documentation/admin-guide/cgroup-v1/memory.rst of the kernel.
+
+        Example:
+            >>> with Cgroup.create(limits=Limits(memory_max="100M")) as group:
+            ...     with group.watch("oom_kill") as watch:
+            ...         watch.wait(timeout=0.01)
+        """
+        if isinstance(kinds, str):
+            kinds = (kinds,)
+        for kind in kinds or ():
+            if kind not in KINDS or kind == "pressure":
+                hint = "that needs pressure=Trigger(...)" if kind == "pressure" else "unknown"
+                raise ValueError(f"kinds={kinds!r}: {kind!r}: {hint}")
+        triggers = (pressure,) if isinstance(pressure, Trigger) else tuple(pressure)
+        watch = Watch(self._directories, kinds, triggers)
+        self._watches.add(watch)
+        return watch
+
     def closed_entry(self) -> Entry:
         """Return how a child would enter it, without fds: for a dry run."""
         pairs = [(h.version, path) for h, path in self._paths().items()]
@@ -263,6 +318,8 @@ class Cgroup:
             >>> group = Cgroup.create()
             >>> group.discard()
         """
+        for watch in list(self._watches):
+            watch.note()
         while self._directories:
             hierarchy, directory = next(iter(self._directories.items()))
             killing.remove(directory)

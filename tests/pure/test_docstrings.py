@@ -18,6 +18,7 @@ import pytest
 import pyns
 from pyns import CgroupError, SpawnError, Usage, cgroups, namespaces
 from pyns.cgroups import (
+    Event,
     Hierarchy,
     HugetlbStats,
     IoStats,
@@ -71,6 +72,9 @@ DEMANDED = {
     "pyns.cgroups.Cgroup.create": WHOLE,
     "pyns.cgroups.Cgroup.apply": WHOLE,
     "pyns.cgroups.Cgroup.stats": WHOLE,
+    "pyns.cgroups.Cgroup.watch": WHOLE,
+    "pyns.cgroups.Trigger": WHOLE,
+    "pyns.cgroups.Watch.wait": WHOLE,
     "pyns.cgroups.Cgroup.kill": WHOLE,
     "pyns.cgroups.Cgroup.remove": WHOLE,
     # pure: no privilege, no man page
@@ -146,7 +150,7 @@ def test_args_are_the_parameters(name: str) -> None:
 
 @pytest.mark.parametrize(
     "cls",
-    [Usage, Stats, IoStats, HugetlbStats, Pressure, Stall, Hierarchy],
+    [Usage, Stats, IoStats, HugetlbStats, Pressure, Stall, Event, Hierarchy],
     ids=lambda cls: cls.__name__,
 )
 def test_attributes_of_a_result_are_its_fields(cls: Any) -> None:
@@ -206,6 +210,8 @@ NEEDS_CGROUPS = {
     "pyns.cgroups.cgroup.Cgroup.kill",
     "pyns.cgroups.cgroup.Cgroup.remove",
     "pyns.cgroups.cgroup.Cgroup.stats",
+    "pyns.cgroups.cgroup.Cgroup.watch",
+    "pyns.cgroups.watch.Watch.wait",
 }
 
 
