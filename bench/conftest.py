@@ -176,6 +176,13 @@ def limit_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def group_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """group.c, compiled."""
+    directory = tmp_path_factory.mktemp("group")
+    return _compile("group.c", directory / "group.so", "-shared", "-fPIC")
+
+
+@pytest.fixture(scope="session")
 def new_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory to be the root: probe.c, compiled, and an empty /proc."""
     root = tmp_path_factory.mktemp("root")

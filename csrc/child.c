@@ -12,12 +12,20 @@
  */
 #include "shim.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "raw.h"
+
+static const char *after(const char *string)
+{
+	return string + strlen(string) + 1;
+}
 
 static int enter_cgroup(const struct step *step)
 {
@@ -25,6 +33,38 @@ static int enter_cgroup(const struct step *step)
 	long r = sys_write(step->fd, "0", 1);
 
 	return r < 0 ? (int)r : 0;
+}
+
+static int write_file(const char *path, const char *content)
+{
+	int fd = sys_openat(AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
+	long r;
+
+	if (fd < 0)
+		return fd;
+	r = sys_write(fd, content, strlen(content));
+	sys_close(fd);
+	return r < 0 ? (int)r : 0;
+}
+
+/* The thread that cloned us is suspended: another one of the parent's opens the gate. */
+static int wait_for_parent(struct report *report, uint64_t milliseconds)
+{
+	const struct timespec timeout = {
+	    .tv_sec = (time_t)(milliseconds / 1000),
+	    .tv_nsec = (long)(milliseconds % 1000) * 1000000,
+	};
+	int r = 0;
+
+	__atomic_store_n(&report->gate, GATE_REACHED, __ATOMIC_RELEASE);
+	sys_futex_wake(&report->gate);
+	while (__atomic_load_n(&report->gate, __ATOMIC_ACQUIRE) == GATE_REACHED) {
+		r = sys_futex_wait(&report->gate, GATE_REACHED, &timeout);
+		if (r == -ETIMEDOUT)
+			return r;
+	}
+	r = (int)__atomic_load_n(&report->gate, __ATOMIC_ACQUIRE);
+	return r == GATE_OPEN ? 0 : r;
 }
 
 static int loopback_up(void)
@@ -90,11 +130,6 @@ static int set_attributes(struct child *child, uint64_t attributes)
 	struct mount_attr request = {.attr_set = attributes};
 
 	return sys_mount_setattr(child->tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &request);
-}
-
-static const char *after(const char *string)
-{
-	return string + strlen(string) + 1;
 }
 
 static int new_mount(struct child *child, const struct step *step, const char *text)
@@ -270,6 +305,69 @@ static int duplicate(int fd, int number)
 	return r < 0 ? r : 0;
 }
 
+/* Up to the kernel's last one, also those that no header knows yet. */
+static int drop_bounding(uint64_t kept)
+{
+	for (unsigned long capability = 0; capability < 64; capability++) {
+		int r = sys_prctl(PR_CAPBSET_READ, capability);
+
+		if (r == -EINVAL)
+			break;
+		if (r == 1 && !(kept >> capability & 1))
+			r = sys_prctl(PR_CAPBSET_DROP, capability);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int set_capabilities(uint64_t mask)
+{
+	const uint32_t header[2] = {0x20080522 /* _LINUX_CAPABILITY_VERSION_3 */, 0};
+	const uint32_t low = (uint32_t)mask, high = (uint32_t)(mask >> 32);
+	const uint32_t data[6] = {low, low, low, high, high, high};
+
+	return sys_capset(header, data);
+}
+
+static int raise_ambient(uint64_t mask)
+{
+	int r = 0;
+
+	for (unsigned long capability = 0; capability < 64 && r == 0; capability++)
+		if (mask >> capability & 1)
+			r = sys_prctl_ambient(PR_CAP_AMBIENT_RAISE, capability);
+	return r;
+}
+
+/*
+ * To be looked at after the signal is asked for: a parent that dies from now on kills us, one that was
+ * dead already shows in its pidfd. getppid() is 0 in a new PID namespace, whoever the parent is.
+ */
+static int die_with_parent(int pidfd)
+{
+	const uint64_t now[2] = {0};
+	struct pollfd parent = {.fd = pidfd, .events = POLLIN};
+	int r = sys_prctl(PR_SET_PDEATHSIG, SIGKILL);
+
+	if (r < 0)
+		return r;
+	r = sys_ppoll(&parent, 1, now);
+	if (r < 0)
+		return r;
+	return r == 0 ? 0 : -ESRCH;
+}
+
+static int install_filter(const struct step *step, const char *text)
+{
+	struct sock_fprog program = {.filter = (struct sock_filter *)text};
+
+	program.len = (unsigned short)(step->value / sizeof(struct sock_filter));
+	if (program.len * sizeof(struct sock_filter) != step->value)
+		return -EINVAL;
+	return sys_seccomp(SECCOMP_SET_MODE_FILTER, 0, &program);
+}
+
 /* Fills one array of execve's, ended by NULL; returns the text after its last string. */
 static const char *fill(char ***pointers, const char *text, uint64_t count)
 {
@@ -304,6 +402,28 @@ static int execute(struct child *child, const struct step *step, const char *tex
 	return error;
 }
 
+/*
+ * A process stays in the PID namespace that it was born in, and who has joined one can only have
+ * children there. So the rest of the plan is for another child, which is the caller's as well
+ * (CLONE_PARENT); this one is done when that one has executed its program or failed.
+ */
+static int clone_again(struct child *child, uint64_t namespaces)
+{
+	struct clone_args args = {
+	    .flags = CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_PARENT_SETTID | namespaces,
+	    .parent_tid = (uint64_t)(uintptr_t)&child->report->pid,
+	    .stack = child->second_stack,
+	    .stack_size = STACK_SIZE,
+	};
+	long pid;
+
+	child->first = child->report->index + 1;
+	pid = clone3_call(&args, run_child, child);
+	if (pid < 0)
+		return (int)pid;
+	sys_exit_group(0);
+}
+
 static int run_step(struct child *child, const struct step *step)
 {
 	const char *text = child->text + step->text;
@@ -311,6 +431,14 @@ static int run_step(struct child *child, const struct step *step)
 	switch (step->kind) {
 	case STEP_ENTER_CGROUP:
 		return enter_cgroup(step);
+	case STEP_WAIT_FOR_PARENT:
+		return wait_for_parent(child->report, step->value);
+	case STEP_SET_NAMESPACES:
+		return sys_setns(step->fd, step->flags);
+	case STEP_CLONE_AGAIN:
+		return clone_again(child, step->flags);
+	case STEP_WRITE_FILE:
+		return write_file(text, after(text));
 	case STEP_UNSHARE:
 		return sys_unshare(step->flags);
 	case STEP_SET_HOSTNAME:
@@ -361,6 +489,22 @@ static int run_step(struct child *child, const struct step *step)
 		return sys_close_range((unsigned int)step->flags, (unsigned int)step->value);
 	case STEP_RESTORE_SIGNAL_MASK:
 		return sys_rt_sigprocmask(SIG_SETMASK, &child->signal_mask, NULL);
+	case STEP_SET_RLIMIT:
+		return sys_prlimit64(0, (unsigned int)step->value, text, NULL);
+	case STEP_NO_NEW_PRIVILEGES:
+		return sys_prctl(PR_SET_NO_NEW_PRIVS, 1);
+	case STEP_DROP_BOUNDING:
+		return drop_bounding(step->flags);
+	case STEP_KEEP_CAPABILITIES:
+		return sys_prctl(PR_SET_KEEPCAPS, 1);
+	case STEP_SET_CAPABILITIES:
+		return set_capabilities(step->flags);
+	case STEP_RAISE_AMBIENT:
+		return raise_ambient(step->flags);
+	case STEP_DIE_WITH_PARENT:
+		return die_with_parent(step->fd);
+	case STEP_INSTALL_FILTER:
+		return install_filter(step, text);
 	case STEP_EXECUTE:
 		return execute(child, step, text);
 	default:

@@ -3,34 +3,37 @@
 
 #include <stdatomic.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "raw.h"
 
-enum {
-	STACK_SIZE = 64 * 1024,
-	GUARD_SIZE = 64 * 1024, /* a page, of whatever size it is */
-};
-
 /*
- * The child's stack, and above it the pointer arrays of its execve: one mapping, with a guard
- * below, so that an overflow is a fault and not a write into the interpreter's heap.
+ * Stacks, and above them the pointer arrays of execve: one mapping, with a guard below
+ * each stack, so that an overflow is a fault and not a write into the interpreter's heap.
  */
 struct block {
 	char *start;
 	size_t size;
 };
 
-static int map_block(size_t pointers, struct block *ret)
+enum {
+	STRIDE = GUARD_SIZE + STACK_SIZE,
+};
+
+static int map_block(size_t stacks, size_t pointers, struct block *ret)
 {
-	size_t size = GUARD_SIZE + STACK_SIZE + pointers * sizeof(char *);
+	size_t size = stacks * STRIDE + pointers * sizeof(char *);
 	char *start = sys_mmap(size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS);
-	int r;
+	int r = 0;
 
 	if ((unsigned long)start > -4096UL)
 		return (int)(long)start;
-	r = sys_mprotect(start + GUARD_SIZE, size - GUARD_SIZE, PROT_READ | PROT_WRITE);
+	for (size_t i = 0; i < stacks && r == 0; i++) {
+		char *end = i + 1 == stacks ? start + size : start + (i + 1) * STRIDE;
+		char *stack = start + i * STRIDE + GUARD_SIZE;
+
+		r = sys_mprotect(stack, (size_t)(end - stack), PROT_READ | PROT_WRITE);
+	}
 	if (r < 0) {
 		sys_munmap(start, size);
 		return r;
@@ -75,8 +78,23 @@ void after_fork(void)
 static const uint8_t strings_needed[STEP_END] = {
     [STEP_SET_HOSTNAME] = 1,     [STEP_SET_DOMAINNAME] = 1, [STEP_NEW_ROOT] = 1,
     [STEP_OPEN_TREE] = 1,        [STEP_NEW_MOUNT] = 1,      [STEP_ATTACH] = 1,
-    [STEP_CHANGE_DIRECTORY] = 1,
+    [STEP_CHANGE_DIRECTORY] = 1, [STEP_WRITE_FILE] = 2,
 };
+
+/* How many bytes the kinds read that read no strings but an array. */
+static uint64_t bytes_needed(const struct step *step)
+{
+	switch (step->kind) {
+	case STEP_SET_GROUPS:
+		return step->value > UINT32_MAX ? UINT64_MAX : step->value * sizeof(uint32_t);
+	case STEP_INSTALL_FILTER:
+		return step->value;
+	case STEP_SET_RLIMIT:
+		return 2 * sizeof(uint64_t);
+	default:
+		return 0;
+	}
+}
 
 /* The kind is known, and all that the child will read of the text lies inside it. */
 static bool step_is_valid(const struct step *step, const char *text, size_t size)
@@ -90,8 +108,10 @@ static bool step_is_valid(const struct step *step, const char *text, size_t size
 			return false;
 		offset += strlen(text + offset) + 1;
 	}
-	if (step->kind == STEP_SET_GROUPS)
-		return offset <= size && step->value <= (size - offset) / sizeof(uint32_t);
+	if (step->kind == STEP_CLONE_AGAIN && (step->flags & ~NAMESPACES) != 0)
+		return false;
+	if (step->kind == STEP_SET_GROUPS || bytes_needed(step) > 0)
+		return offset <= size && bytes_needed(step) <= size - offset;
 	if (step->kind == STEP_EXECUTE)
 		return step->flags <= step->count && step->value <= step->count - step->flags;
 	return true;
@@ -100,7 +120,7 @@ static bool step_is_valid(const struct step *step, const char *text, size_t size
 /* Execute is the last step, and no other: the arrays have room for one, and nothing follows it. */
 static int check_plan(const struct step *steps, size_t steps_size, const char *text, size_t size)
 {
-	size_t count = steps_size / sizeof(struct step);
+	size_t count = steps_size / sizeof(struct step), again = 0;
 
 	if (count == 0 || steps_size % sizeof(struct step) != 0 ||
 	    (uintptr_t)steps % _Alignof(struct step) != 0)
@@ -111,8 +131,9 @@ static int check_plan(const struct step *steps, size_t steps_size, const char *t
 		if (!step_is_valid(&steps[i], text, size) ||
 		    (steps[i].kind == STEP_EXECUTE) != (i == count - 1))
 			return -EINVAL;
+		again += steps[i].kind == STEP_CLONE_AGAIN;
 	}
-	return 0;
+	return again > 1 ? -EINVAL : 0; /* there is one more stack */
 }
 
 /* The steps up to the clone are its arguments; returns the index of the clone. */
@@ -137,6 +158,8 @@ static int gather_clone_args(const struct step *steps, size_t count, struct clon
 /* Takes a child that did not get as far as its program off our hands. */
 static void reap(struct report *report)
 {
+	/* A second child may go on when the first, which waited for it, is killed. */
+	sys_kill(report->pid, SIGKILL);
 	/* ECHILD: SIGCHLD is ignored, or another thread waits for any child; it is dead either way */
 	sys_wait4(report->pid, NULL, __WALL);
 	sys_close(report->pidfd);
@@ -144,12 +167,30 @@ static void reap(struct report *report)
 	report->pidfd = -1;
 }
 
-static bool changes_user(const struct child *child)
+/* The first child has cloned again and is done; the second has the pid that is reported. */
+static void take_second(struct report *report, int first)
+{
+	sys_wait4(first, NULL, __WALL);
+	sys_close(report->pidfd);
+	/* -ESRCH: SIGCHLD is ignored, and it has ended already */
+	report->pidfd = sys_pidfd_open(report->pid);
+	if (report->pidfd < 0)
+		report->pidfd = -1;
+}
+
+static bool has_step(const struct child *child, uint32_t kind)
 {
 	for (uint32_t i = child->first; i < child->count; i++)
-		if (child->steps[i].kind == STEP_SET_UID || child->steps[i].kind == STEP_SET_GID)
+		if (child->steps[i].kind == kind)
 			return true;
 	return false;
+}
+
+/* What the kernel takes for a change of credentials: ids, or capabilities in another namespace. */
+static bool changes_user(const struct child *child)
+{
+	return has_step(child, STEP_SET_UID) || has_step(child, STEP_SET_GID) ||
+	       has_step(child, STEP_SET_NAMESPACES) || has_step(child, STEP_UNSHARE);
 }
 
 static void clone_and_wait(struct clone_args *args, struct child *child)
@@ -168,7 +209,8 @@ static void clone_and_wait(struct clone_args *args, struct child *child)
 		report->pidfd = -1;
 		report->error = (int32_t)-pid;
 	} else {
-		report->pid = (int32_t)pid;
+		if (report->pid != pid)
+			take_second(report, (int)pid);
 		if (report->error == 0 && report->index + 1 != child->count)
 			report->error = ECANCELED; /* killed on the way */
 		if (report->error != 0)
@@ -176,16 +218,32 @@ static void clone_and_wait(struct clone_args *args, struct child *child)
 	}
 }
 
-uint64_t block_signals(void)
+int wait_for_child(struct report *report)
 {
-	const uint64_t all = ~(uint64_t)0;
-	uint64_t old;
+	uint32_t gate;
 
-	sys_rt_sigprocmask(SIG_SETMASK, &all, &old);
-	return old;
+	while ((gate = __atomic_load_n(&report->gate, __ATOMIC_ACQUIRE)) == 0)
+		sys_futex_wait(&report->gate, 0, NULL);
+	return gate == GATE_REACHED ? report->pid : -ECANCELED;
 }
 
-void restore_signals(uint64_t mask)
+void let_go(struct report *report, int error)
+{
+	uint32_t gate = error == 0 ? GATE_OPEN : (uint32_t)-error;
+
+	__atomic_store_n(&report->gate, gate, __ATOMIC_RELEASE);
+	sys_futex_wake(&report->gate);
+}
+
+uint64_t get_signal_mask(void)
+{
+	uint64_t mask = 0;
+
+	sys_rt_sigprocmask(SIG_SETMASK, NULL, &mask);
+	return mask;
+}
+
+void set_signal_mask(uint64_t mask)
 {
 	sys_rt_sigprocmask(SIG_SETMASK, &mask, NULL);
 }
@@ -199,8 +257,10 @@ int spawn(const char *steps, size_t steps_size, const char *text, size_t text_si
 	     * without CLONE_VFORK: the OOM killer kills every process that shares the victim's memory,
 	     * and spares only the parent of a vfork child.
 	     */
-	    .flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+	    .flags =
+		CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | CLONE_PARENT_SETTID,
 	    .pidfd = (uint64_t)(uintptr_t)&ret_report->pidfd,
+	    .parent_tid = (uint64_t)(uintptr_t)&ret_report->pid,
 	    .exit_signal = SIGCHLD,
 	};
 	struct child child = {
@@ -211,7 +271,7 @@ int spawn(const char *steps, size_t steps_size, const char *text, size_t text_si
 	    .tree = -1,
 	    .report = ret_report,
 	};
-	size_t count = steps_size / sizeof(struct step);
+	size_t count = steps_size / sizeof(struct step), stacks;
 	struct block block;
 	int clone, r;
 
@@ -222,14 +282,16 @@ int spawn(const char *steps, size_t steps_size, const char *text, size_t text_si
 	if (clone < 0)
 		return clone;
 	/* arguments and environment, each with its NULL at the end */
-	r = map_block((size_t)child.steps[count - 1].count + 2, &block);
+	child.first = (uint32_t)clone + 1;
+	child.count = (uint32_t)count;
+	stacks = has_step(&child, STEP_CLONE_AGAIN) ? 2 : 1;
+	r = map_block(stacks, (size_t)child.steps[count - 1].count + 2, &block);
 	if (r < 0)
 		return r;
 	args.stack = (uint64_t)(uintptr_t)(block.start + GUARD_SIZE);
 	args.stack_size = STACK_SIZE;
-	child.pointers = (char **)(block.start + GUARD_SIZE + STACK_SIZE);
-	child.first = (uint32_t)clone + 1;
-	child.count = (uint32_t)count;
+	child.second_stack = args.stack + STRIDE;
+	child.pointers = (char **)(block.start + stacks * STRIDE);
 	*ret_report = (struct report){.pid = -1, .pidfd = -1, .index = (uint32_t)clone};
 	clone_and_wait(&args, &child);
 	sys_munmap(block.start, block.size);

@@ -11,10 +11,14 @@ enum step_kind {
 	STEP_BIRTH_IN_CGROUP = 1, /* fd: directory of a v2 cgroup */
 	STEP_CLONE,               /* flags: CLONE_NEW... */
 	/* done by the child */
-	STEP_ENTER_CGROUP,   /* fd: tasks file of a v1 cgroup */
-	STEP_UNSHARE,        /* flags: CLONE_NEW... */
-	STEP_SET_HOSTNAME,   /* text */
-	STEP_SET_DOMAINNAME, /* text */
+	STEP_ENTER_CGROUP,    /* fd: tasks file of a v1 cgroup */
+	STEP_WAIT_FOR_PARENT, /* value: milliseconds at most; see wait_for_child */
+	STEP_WRITE_FILE,      /* text: path, content */
+	STEP_SET_NAMESPACES,  /* fd; flags: CLONE_NEW..., of what is to be joined */
+	STEP_CLONE_AGAIN,     /* flags: CLONE_NEW...; another child goes on with the plan */
+	STEP_UNSHARE,         /* flags: CLONE_NEW... */
+	STEP_SET_HOSTNAME,    /* text */
+	STEP_SET_DOMAINNAME,  /* text */
 	STEP_LOOPBACK_UP,
 	STEP_SET_PROPAGATION, /* flags: MS_PRIVATE, ...: of every mount */
 	STEP_HOST_ROOT,       /* mounts go below the root as it is */
@@ -35,6 +39,16 @@ enum step_kind {
 	STEP_DUPLICATE,         /* fd, value: the new number; the same: only inheritable */
 	STEP_CLOSE_RANGE,       /* flags: first; value: last */
 	STEP_RESTORE_SIGNAL_MASK,
+	/* hardening */
+	STEP_SET_RLIMIT, /* value: RLIMIT_...; text: struct rlimit64 */
+	STEP_NO_NEW_PRIVILEGES,
+	STEP_DROP_BOUNDING,     /* flags: the capabilities to keep, a bit each */
+	STEP_KEEP_CAPABILITIES, /* over a change of the uid */
+	STEP_SET_CAPABILITIES,  /* flags: effective, permitted and inheritable */
+	STEP_RAISE_AMBIENT,     /* flags: capabilities */
+	STEP_DIE_WITH_PARENT,   /* fd: pidfd of the thread that clones */
+	STEP_INSTALL_FILTER,    /* value: bytes of text, an array of struct sock_filter */
+	/* the last of all */
 	STEP_EXECUTE, /* text: flags candidates, then value arguments, then environment */
 	STEP_END,     /* no step: the number of kinds */
 };
@@ -57,14 +71,15 @@ struct report {
 	int32_t pidfd;
 	uint32_t index;
 	int32_t error;
+	uint32_t gate; /* of STEP_WAIT_FOR_PARENT: a futex */
 };
 
 /*
  * Every signal is to be blocked around spawn, and for as long as the caller must not be
  * interrupted: a handler must not run in the child, on the shared memory.
  */
-uint64_t block_signals(void); /* returns the mask that was */
-void restore_signals(uint64_t mask);
+uint64_t get_signal_mask(void);
+void set_signal_mask(uint64_t mask);
 
 /*
  * Clones a child that runs the steps; returns when it has executed its program or failed.
@@ -74,6 +89,15 @@ void restore_signals(uint64_t mask);
  */
 int spawn(const char *steps, size_t steps_size, const char *text, size_t text_size,
 	  uint64_t signal_mask, struct report *ret_report);
+
+/*
+ * What another thread does while the one that spawns is suspended: wait until the child has come to
+ * STEP_WAIT_FOR_PARENT, do something for it, let it go on. error is 0, or the errno that
+ * the step is to fail with. wait_for_child returns the pid, or -ECANCELED when the child will never
+ * come there: spawn has returned, and let_go was called.
+ */
+int wait_for_child(struct report *report);
+void let_go(struct report *report, int error);
 
 /* To be called in a child of fork(2): it has none of the other threads and their spawns. */
 void after_fork(void);

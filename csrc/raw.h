@@ -11,7 +11,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <linux/futex.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 /* the same numbers on every architecture */
 enum {
@@ -20,6 +23,7 @@ enum {
 	NR_FSOPEN = 430,
 	NR_FSCONFIG = 431,
 	NR_FSMOUNT = 432,
+	NR_PIDFD_OPEN = 434,
 	NR_CLONE3 = 435,
 	NR_CLOSE_RANGE = 436,
 	NR_OPENAT2 = 437,
@@ -30,6 +34,8 @@ enum {
 #define CLONE_VM 0x00000100ULL
 #define CLONE_PIDFD 0x00001000ULL
 #define CLONE_VFORK 0x00004000ULL
+#define CLONE_PARENT 0x00008000ULL
+#define CLONE_PARENT_SETTID 0x00100000ULL
 #define CLONE_CLEAR_SIGHAND 0x100000000ULL
 #define CLONE_INTO_CGROUP 0x200000000ULL
 #define NAMESPACES 0x7e020080ULL /* CLONE_NEWTIME, NEWNS, NEWCGROUP, ..., NEWNET */
@@ -266,6 +272,21 @@ static inline int sys_unshare(uint64_t flags)
 	return (int)RAW(SYS_unshare, flags, 0, 0, 0, 0);
 }
 
+static inline int sys_kill(int pid, int signal)
+{
+	return (int)RAW(SYS_kill, pid, signal, 0, 0, 0);
+}
+
+static inline int sys_setns(int fd, uint64_t flags)
+{
+	return (int)RAW(SYS_setns, fd, flags, 0, 0, 0);
+}
+
+static inline int sys_pidfd_open(int pid)
+{
+	return (int)RAW(NR_PIDFD_OPEN, pid, 0, 0, 0, 0);
+}
+
 static inline int sys_sethostname(const char *name, size_t size)
 {
 	return (int)RAW(SYS_sethostname, name, size, 0, 0, 0);
@@ -339,6 +360,16 @@ static inline int sys_rt_sigaction(int signal, const void *action)
 	return (int)RAW(SYS_rt_sigaction, signal, action, 0, sizeof(uint64_t), 0);
 }
 
+static inline int sys_futex_wait(const void *word, uint32_t value, const struct timespec *timeout)
+{
+	return (int)RAW(SYS_futex, word, FUTEX_WAIT, value, timeout, 0);
+}
+
+static inline int sys_futex_wake(const void *word)
+{
+	return (int)RAW(SYS_futex, word, FUTEX_WAKE, INT_MAX, 0, 0);
+}
+
 static inline int sys_setsid(void)
 {
 	return (int)RAW(SYS_setsid, 0, 0, 0, 0, 0);
@@ -362,6 +393,31 @@ static inline int sys_setresgid(uint32_t gid)
 static inline int sys_setresuid(uint32_t uid)
 {
 	return (int)RAW(SYS_setresuid, uid, uid, uid, 0, 0);
+}
+
+static inline int sys_prctl_ambient(unsigned long operation, unsigned long capability)
+{
+	return (int)RAW(SYS_prctl, PR_CAP_AMBIENT, operation, capability, 0, 0);
+}
+
+static inline int sys_capset(const void *header, const void *data)
+{
+	return (int)RAW(SYS_capset, header, data, 0, 0, 0);
+}
+
+static inline int sys_seccomp(unsigned int operation, unsigned int flags, const void *argument)
+{
+	return (int)RAW(SYS_seccomp, operation, flags, argument, 0, 0);
+}
+
+static inline int sys_prlimit64(int pid, unsigned int resource, const void *limit, void *old)
+{
+	return (int)RAW(SYS_prlimit64, pid, resource, limit, old, 0);
+}
+
+static inline int sys_ppoll(void *fds, unsigned int count, const void *timeout)
+{
+	return (int)RAW(SYS_ppoll, fds, count, timeout, NULL, 0);
 }
 
 static inline int sys_execve(const char *path, char *const *arguments, char *const *environment)

@@ -20,6 +20,17 @@
 
 #include "plan.h"
 
+enum {
+	STACK_SIZE = 64 * 1024,
+	GUARD_SIZE = 64 * 1024, /* a page, of whatever size it is */
+};
+
+/* report.gate: 0, then reached by the child, then open or -errno by the parent */
+enum gate {
+	GATE_REACHED = 1,
+	GATE_OPEN = 2,
+};
+
 /* Lies in the parent's frame; the child, on its own stack, works on it. */
 struct child {
 	const struct step *steps;
@@ -27,8 +38,9 @@ struct child {
 	const char *text;
 	char **pointers; /* room for the arrays that execve takes */
 	uint64_t signal_mask;
-	int root; /* where targets are resolved */
-	int tree; /* the mount in hand, not attached yet */
+	uint64_t second_stack; /* of STEP_CLONE_AGAIN */
+	int root;              /* where targets are resolved */
+	int tree;              /* the mount in hand, not attached yet */
 	struct report *report;
 };
 

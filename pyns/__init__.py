@@ -8,10 +8,11 @@ from pyns import kernel as _kernel
 # before anything that only Linux has is imported
 _kernel.check(_sys.platform, _os.uname().release if hasattr(_os, "uname") else "")
 
-from pyns import cgroups, namespaces  # noqa: E402
-from pyns.cgroups import Limits  # noqa: E402
+from pyns import cgroups, namespaces, seccomp  # noqa: E402
+from pyns.cgroups import IoMax, Limits  # noqa: E402
 from pyns.container import Container  # noqa: E402
 from pyns.errors import CgroupError, SpawnError  # noqa: E402
+from pyns.idmap import IdMap  # noqa: E402
 from pyns.mounts import Bind, Proc, Tmpfs  # noqa: E402
 from pyns.namespaces import Namespace  # noqa: E402
 from pyns.plan import Plan  # noqa: E402
@@ -22,6 +23,8 @@ __all__ = [
     "CgroupError",
     "Completed",
     "Container",
+    "IdMap",
+    "IoMax",
     "Limits",
     "Namespace",
     "Plan",
@@ -34,4 +37,5 @@ __all__ = [
     "clone_into",
     "namespaces",
     "run",
+    "seccomp",
 ]

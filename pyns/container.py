@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pyns.capabilities import parse_capabilities
 from pyns.cgroups import Cgroup, Limits
+from pyns.idmap import IdMap, check_maps
+from pyns.joining import Target, check_join
 from pyns.mounts import Mount, Proc, StrPath, encode_path
 from pyns.namespaces import Namespace
+from pyns.rlimits import Rlimit, Rlimits, parse_rlimits
+from pyns.seccomp import check_filter
 
 if TYPE_CHECKING:
     from pyns.command import Arguments
@@ -22,7 +27,7 @@ DEFAULT_NAMESPACES = (
     | Namespace.NET
     | Namespace.CGROUP
 )
-_NOT_YET = Namespace.USER | Namespace.TIME
+_CLOCKS = ("monotonic", "boottime")
 _NAME_MAX = 64  # __NEW_UTS_LEN of the kernel
 
 
@@ -40,15 +45,36 @@ class Container:
         hostname: at most 64 bytes.
         domainname: NIS domain name, at most 64 bytes.
         loopback: whether lo is brought up. None: if NET is new.
+        join: namespaces to be in that are there: Namespace.NET → path of its file, pid of a process
+            that is in it, or an open file (of a namespace, or a pidfd).
+        uid_map: which uids there are in a new USER namespace, and which these are outside. None:
+            the caller's own, as the same. An unprivileged caller who asks for any namespace gets
+            USER with it: it lends him the right to the others.
+        gid_map: likewise. Unless the caller is privileged, his supplementary groups stay, and
+            can't be changed.
+        time_offsets: by how many seconds "monotonic" and "boottime" are ahead, in a new TIME
+            namespace.
         cgroup: a group to be in. It is not removed.
         limits: limits of a group of its own, made for it below `cgroup` (or below the default
             parent, see `Cgroup.create`) and removed after it.
+        rlimits: resource limits of the process (prlimit(2)): "nofile" → a number for both, or
+            (soft, hard), or "unlimited". nproc counts all processes of its user, also outside.
+        capabilities: those that the program keeps, by name ("net_bind_service"), in all five sets
+            (effective, permitted, inheritable, bounding, ambient), also as another user; () drops
+            all. None: as the caller has them, and as execve(2) and the uid make them.
+        no_new_privileges: whether execve grants it nothing: no set-user-ID, no file capabilities.
+        seccomp: filter of its system calls, raw BPF as `pyns.seccomp` makes it. Needs
+            no_new_privileges, or CAP_SYS_ADMIN that the program keeps.
+        die_with_parent: whether it is killed when the caller dies, even by SIGKILL. What counts
+            is the end of the *thread* that starts it. A set-user-ID program lifts it,
+            unless no_new_privileges.
 
     Raises:
         ValueError: the combination makes no sense; the message says what is missing.
 
-    Needs: CAP_SYS_ADMIN to make namespaces; write access to cgroups for limits.
-    Source: namespaces(7), cgroups(7).
+    Needs: nothing, where unprivileged user namespaces are allowed; else CAP_SYS_ADMIN to make
+        namespaces. Write access to cgroups for limits. Linux 6.2 for TIME.
+    Source: namespaces(7), user_namespaces(7), time_namespaces(7), cgroups(7).
 
     Example:
         >>> box = Container(hostname="demo", limits=Limits(memory_max="100M"))
@@ -62,16 +88,23 @@ class Container:
     hostname: str | bytes | None = None
     domainname: str | bytes | None = None
     loopback: bool | None = None
+    join: Mapping[Namespace, Target] | tuple[tuple[Namespace, Target], ...] = ()
+    uid_map: Sequence[IdMap] | None = None
+    gid_map: Sequence[IdMap] | None = None
+    time_offsets: Mapping[str, float] | tuple[tuple[str, float], ...] = ()
     cgroup: Cgroup | None = None
     limits: Limits | None = None
+    # hardening
+    rlimits: Mapping[str, Rlimit] | Rlimits | None = None
+    capabilities: Collection[str] | None = None
+    no_new_privileges: bool = False
+    seccomp: bytes | None = None
+    die_with_parent: bool = False
 
     def __post_init__(self) -> None:
-        if self.mounts is not None:
-            # once: it may be an iterator
-            object.__setattr__(self, "mounts", tuple(self.mounts))
+        self._normalise()
         self._check_types()
-        if missing := self.namespaces & _NOT_YET:
-            raise ValueError(f"namespaces: {missing.words()} is not supported yet")
+        self._check_hardening()
         if self.root is not None:
             encode_path("root", self.root)
         for name in ("hostname", "domainname"):
@@ -82,6 +115,9 @@ class Container:
             ("hostname", self.hostname, Namespace.UTS),
             ("domainname", self.domainname, Namespace.UTS),
             ("loopback", self.loopback, Namespace.NET),
+            ("uid_map", self.uid_map, Namespace.USER),
+            ("gid_map", self.gid_map, Namespace.USER),
+            ("time_offsets", self.time_offsets, Namespace.TIME),
         ):
             if value and namespace not in self.namespaces:
                 raise ValueError(
@@ -97,6 +133,19 @@ class Container:
         return (Proc(),) if self.namespaces & fresh == fresh else ()
 
     @property
+    def joined(self) -> Namespace:
+        """The kinds of namespaces that are joined."""
+        kinds = Namespace(0)
+        for kind in dict(self.join):
+            kinds |= kind
+        return kinds
+
+    @property
+    def joins(self) -> tuple[tuple[Namespace, Target], ...]:
+        """The namespaces to join, each with where it is found."""
+        return tuple(dict(self.join).items())
+
+    @property
     def has_loopback(self) -> bool:
         """Whether lo is brought up."""
         return Namespace.NET in self.namespaces if self.loopback is None else self.loopback
@@ -106,11 +155,37 @@ class Container:
         """Whether the caller's directory may be below one of the mounts."""
         return self.root is None and bool(self.all_mounts)
 
+    def _normalise(self) -> None:
+        """Make a tuple of what may be an iterator, or changed later."""
+        for name in ("mounts", "uid_map", "gid_map"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, tuple(value))
+        join = self.join if isinstance(self.join, Mapping) else dict(self.join)
+        object.__setattr__(self, "join", check_join(join))
+        offsets = self.time_offsets
+        pairs = offsets.items() if isinstance(offsets, Mapping) else offsets
+        object.__setattr__(self, "time_offsets", tuple(pairs))
+
     def _check_types(self) -> None:
+        for name in ("uid_map", "gid_map"):
+            maps = getattr(self, name) or ()
+            if not all(isinstance(item, IdMap) for item in maps):
+                raise TypeError(f"{name}={maps!r}: give IdMap(inside, outside, count), ...")
+            check_maps(name, maps)
+        for clock, seconds in tuple(self.time_offsets):
+            if clock not in _CLOCKS:
+                raise ValueError(f"time_offsets: {clock!r} is no clock; there are {_CLOCKS}")
+            if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+                raise TypeError(f"time_offsets: {clock}={seconds!r} is not a number of seconds")
+            if not abs(seconds) < 2**53:
+                raise ValueError(f"time_offsets: {clock}={seconds!r} is out of range")
         if not isinstance(self.namespaces, Namespace):
             raise TypeError(
                 f"namespaces={self.namespaces!r}: give Namespace.PID | ... , or parse()"
             )
+        if both := self.namespaces & self.joined:
+            raise ValueError(f"{both.words()}: either a new one, or join one")
         if self.limits is not None and not isinstance(self.limits, Limits):
             raise TypeError(f"limits={self.limits!r}: give Limits(...)")
         if self.cgroup is not None and not isinstance(self.cgroup, Cgroup):
@@ -122,6 +197,24 @@ class Container:
                 raise TypeError(
                     f"mounts: {mount!r} is not a mount, as Bind(...), Tmpfs(...), Proc()"
                 )
+
+    def _check_hardening(self) -> None:
+        """Check what restricts the program, and keep each in its one form."""
+        for name in ("no_new_privileges", "die_with_parent"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name}={getattr(self, name)!r} is not a bool")
+        if self.rlimits is not None:
+            object.__setattr__(self, "rlimits", parse_rlimits(self.rlimits))
+        if self.capabilities is not None:
+            object.__setattr__(self, "capabilities", parse_capabilities(self.capabilities))
+        if self.seccomp is not None:
+            check_filter(self.seccomp)
+            self._check_privilege_of("seccomp")
+
+    def _check_privilege_of(self, name: str) -> None:
+        kept = self.capabilities
+        if not self.no_new_privileges and kept is not None and "cap_sys_admin" not in kept:
+            raise ValueError(f"{name} without CAP_SYS_ADMIN: add no_new_privileges=True")
 
     def plan(self, args: Arguments) -> Plan:
         """Return the steps that starting a program would take, without starting anything.
@@ -140,9 +233,9 @@ class Container:
         Needs: nothing.
 
         Example:
-            >>> box = Container(namespaces=Namespace.UTS, hostname="demo")
-            >>> [step.kind for step in box.plan(["true"])][:2]
-            ['clone', 'set_hostname']
+            >>> box = Container(namespaces=Namespace(0))
+            >>> [step.kind for step in box.plan(["true"])][-2:]
+            ['restore_signal_mask', 'execute']
         """
         # the only import upwards: a description that can show its plan is worth it
         from pyns.plan import dry_run

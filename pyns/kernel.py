@@ -20,9 +20,23 @@ def check(platform: str, release: str) -> None:
     needed = "pyns needs Linux {}.{} or later".format(*_MINIMUM)
     if platform != "linux":
         raise ImportError(f"{needed} (namespaces, cgroups, clone3); this is {platform}")
-    match = re.match(r"(\d+)\.(\d+)", release)
-    if match and (int(match[1]), int(match[2])) < _MINIMUM:
+    if not is_at_least(_MINIMUM, release):
         raise ImportError(
             f"{needed} (mount_setattr, cgroup.kill, clone3 with CLONE_INTO_CGROUP); "
             f"this is {release}"
         )
+
+
+def is_at_least(version: tuple[int, int], release: str) -> bool:
+    """Whether a kernel is of a version or later; one that does not say which it is, is.
+
+    Args:
+        version: major and minor number.
+        release: os.uname().release.
+
+    Example:
+        >>> is_at_least((6, 2), "6.1.0-13-amd64")
+        False
+    """
+    match = re.match(r"(\d+)\.(\d+)", release)
+    return match is None or (int(match[1]), int(match[2])) >= version

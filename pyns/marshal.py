@@ -17,6 +17,7 @@ from pyns.plan import Plan
 
 _STEP = struct.Struct("=IiIIQQ")  # struct step of csrc/plan.h
 _KINDS: dict[str, int] = {}
+_ALL_SIGNALS = 2**64 - 1
 
 
 def new_report() -> Any:
@@ -61,11 +62,23 @@ def signals_blocked() -> Iterator[int]:
     Yields the signal mask as it was. A handler of Python's can still run when another thread takes
     the signal: that only the caller can prevent.
     """
-    mask = lib.block_signals()
+    mask = lib.get_signal_mask()
     try:
+        # in here: the handler of a signal that came before may raise when it returns
+        lib.set_signal_mask(_ALL_SIGNALS)
         yield mask
     finally:
-        lib.restore_signals(mask)
+        lib.set_signal_mask(mask)
+
+
+def wait_for_child(report: Any) -> int:
+    """Return the pid of a child that waits for its parent; -ECANCELED when none will."""
+    return int(lib.wait_for_child(report))
+
+
+def let_go(report: Any, error: int) -> None:
+    """Let a waiting child go on, or have its step fail with an errno."""
+    lib.let_go(report, error)
 
 
 def spawn(plan: Plan, signal_mask: int, report: Any) -> None:

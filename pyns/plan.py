@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from pyns import capabilities
 from pyns.cgroups.cgroup import Entry, planned_entry
 from pyns.command import (
     Arguments,
@@ -20,28 +22,37 @@ from pyns.command import (
     split_arguments,
 )
 from pyns.container import Container
+from pyns.idmap import Caller, IdMap, map_steps
+from pyns.joining import Joined, named
 from pyns.namespaces import Namespace
+from pyns.rlimits import rlimit_steps
 from pyns.rootfs import root_steps
+from pyns.seccomp import InstallFilter
 from pyns.steps import (
     BirthInCgroup,
     ChangeDirectory,
     Clone,
+    CloneAgain,
     DefaultSignal,
+    DieWithParent,
     EnterCgroup,
     Execute,
     LoopbackUp,
     MakePrivate,
     NewSession,
+    NoNewPrivileges,
     RestoreSignalMask,
     SetDomainname,
     SetGid,
     SetGroups,
     SetHostname,
+    SetNamespaces,
     SetProcessGroup,
     SetUid,
     SetUmask,
     Step,
     Unshare,
+    WriteFile,
 )
 
 
@@ -83,9 +94,29 @@ def _as_json(value: Any) -> Any:
     return value.words() if isinstance(value, Namespace) else value
 
 
-def build_plan(container: Container, command: Command, entry: Entry) -> Plan:
-    """Order everything that is asked for into steps. Each comment says what another order does."""
+def build_plan(
+    container: Container,
+    command: Command,
+    entry: Entry,
+    caller: Caller,
+    joins: Sequence[Joined] = (),
+    *,
+    parent_pidfd: int = -1,
+) -> Plan:
+    """Order everything that is asked for into steps. Each comment says what another order does.
+
+    Args:
+        container: what to isolate.
+        command: what to start.
+        entry: how the cgroups are entered.
+        caller: who starts it.
+        joins: the namespaces to join, opened.
+        parent_pidfd: of the thread that will clone, for `die_with_parent`.
+    """
     new = container.namespaces
+    joined = container.joined
+    if new and not caller.is_privileged and Namespace.USER not in joined:
+        new |= Namespace.USER  # lends him the right to the others (EPERM)
     steps: list[Step] = []
 
     # The parent's part. A child born in its v2 cgroup has its limits before its first instruction.
@@ -93,13 +124,36 @@ def build_plan(container: Container, command: Command, entry: Entry) -> Plan:
         steps.append(BirthInCgroup(*entry.birth))
     # A cgroup namespace's root is the cgroup that one is in when it is made. v1 groups are
     # entered after the clone; made by the clone, the namespace would show their full paths.
+    # Beside what is joined: new ones are made with the right that the joined ones give, and a new
+    # user namespace would take away the right to join (EPERM).
     late = new & Namespace.CGROUP if entry.tasks else Namespace(0)
-    steps.append(Clone(new & ~late))
+    if joins:
+        late = new
+    steps.append(Clone(new & ~late & ~Namespace.TIME))
 
     # First of all: what follows is charged to the child's own limits.
     steps += [EnterCgroup(path, fd) for path, fd in entry.tasks]
+    if joins:
+        steps += _join_steps(joins, new & ~Namespace.TIME)
+        late = Namespace(0)
+    if Namespace.USER in new:
+        # As long as no id is mapped, no file can be made (EOVERFLOW). /proc is the caller's still.
+        steps += map_steps(
+            (IdMap(caller.uid, caller.uid),) if container.uid_map is None else container.uid_map,
+            (IdMap(caller.gid, caller.gid),) if container.gid_map is None else container.gid_map,
+            caller,
+        )
     if late:
         steps.append(Unshare(late))
+    if Namespace.TIME in new:
+        # Entered by the program's execve; until then, and only then, the offsets can be set.
+        steps.append(Unshare(Namespace.TIME))
+        if container.time_offsets:
+            steps.append(
+                WriteFile(
+                    "/proc/self/timens_offsets", _offsets(dict(container.time_offsets).items())
+                )
+            )
 
     # Names and network need capabilities: before the uid changes (EPERM).
     if container.hostname is not None:
@@ -117,10 +171,13 @@ def build_plan(container: Container, command: Command, entry: Entry) -> Plan:
     # After the root and the mounts, and a path in what they make visible. While the caller may
     # still enter it: before the uid changes, as subprocess does.
     if command.cwd is not None:
-        steps.append(ChangeDirectory(command.cwd, contained=Namespace.MOUNT in new))
+        steps.append(ChangeDirectory(command.cwd, contained=Namespace.MOUNT in new | joined))
     if command.umask >= 0:
         # after mount targets are made, which have their own modes
         steps.append(SetUmask(command.umask))
+    # After everything that opens files (nofile: EMFILE). Before the uid changes: root may go above
+    # its hard limits (EPERM).
+    steps += rlimit_steps(container.rlimits or ())
     if command.restore_signals:
         steps += [DefaultSignal(signal.SIGPIPE), DefaultSignal(signal.SIGXFSZ)]
     if command.start_new_session:
@@ -128,6 +185,11 @@ def build_plan(container: Container, command: Command, entry: Entry) -> Plan:
     if command.process_group >= 0:
         # after the session: a session's leader can't change its group (EPERM)
         steps.append(SetProcessGroup(command.process_group))
+
+    if container.capabilities is not None:
+        # While there is CAP_SETPCAP: before the uid changes (EPERM).
+        changes_uid = command.uid is not None
+        steps += capabilities.steps_before_uid(container.capabilities, changes_uid=changes_uid)
 
     # The uid last: without it, neither groups nor gid can change (EPERM).
     if command.groups is not None:
@@ -137,12 +199,50 @@ def build_plan(container: Container, command: Command, entry: Entry) -> Plan:
     if command.uid is not None:
         steps.append(SetUid(command.uid))
 
+    # After all that needs capabilities, ids included (EPERM). A change of the uid would empty the
+    # effective and ambient sets again.
+    if container.capabilities is not None:
+        steps += capabilities.steps_after_uid(container.capabilities)
+    if container.no_new_privileges:
+        steps.append(NoNewPrivileges())
+    if container.die_with_parent:
+        # after the uid and the capabilities, whose change takes it back
+        steps.append(DieWithParent(parent_pidfd))
+
     # After everything that opens files: what is not passed on is closed (CVE-2024-21626).
     steps += command.fd_steps()
-    # Last: with a signal let in earlier, the child could end half-way.
+    # Last of all that can fail: with a signal let in earlier, the child could end half-way.
     steps.append(RestoreSignalMask())
+    # After everything but the program: a filter goes for every call from here on.
+    if container.seccomp is not None:
+        steps.append(InstallFilter(container.seccomp))
     steps.append(Execute(command.candidates, command.arguments, command.environment))
     return Plan(tuple(steps))
+
+
+def _join_steps(joins: Sequence[Joined], new: Namespace) -> Iterator[Step]:
+    # The user namespace first: it gives the right to the others (EPERM).
+    for join in sorted(joins, key=lambda join: Namespace.USER not in join.namespaces):
+        yield SetNamespaces(join.namespaces, join.path, join.fd)
+    born = Namespace.PID | Namespace.USER
+    if new & born or any(Namespace.PID in join.namespaces for join in joins):
+        yield CloneAgain(new)
+    elif new:
+        yield Unshare(new)
+    for join in joins:
+        if join.gid is not None:
+            yield SetGroups(())
+            yield SetGid(join.gid)
+        if join.uid is not None:
+            yield SetUid(join.uid)
+
+
+def _offsets(offsets: Iterable[tuple[str, float]]) -> str:
+    lines = []
+    for clock, seconds in offsets:
+        whole = math.floor(seconds)
+        lines.append(f"{clock} {whole} {round((seconds - whole) * 10**9)}\n")
+    return "".join(lines)
 
 
 def dry_run(container: Container, args: Arguments) -> Plan:
@@ -159,4 +259,5 @@ def dry_run(container: Container, args: Arguments) -> Plan:
         entry = planned_entry(container.limits, container.cgroup)
     elif container.cgroup is not None:
         entry = container.cgroup.closed_entry()
-    return build_plan(container, command, entry)
+    joins = named(container.joins)
+    return build_plan(container, command, entry, Caller.current(), joins)

@@ -32,6 +32,7 @@ from pyns.command import (
 )
 from pyns.container import Container
 from pyns.errors import CgroupError
+from pyns.joining import foreign
 from pyns.marshal import signals_blocked
 from pyns.mounts import StrPath
 from pyns.namespaces import Namespace
@@ -267,22 +268,22 @@ class Process(subprocess.Popen[Any]):
         # a forked child inherits this object, but neither the process nor its group
         if self.returncode is None or self._settled or self._owner != os.getpid():
             return
-        if not self._settle_lock.acquire(blocking):
-            return  # another thread, or the code that this signal handler interrupts, is at it
-        try:
-            group, run = self._private_cgroup, self._run
-            if group is not None:
-                with signals_blocked():
-                    group.kill()
+        with signals_blocked():
+            if not self._settle_lock.acquire(blocking):
+                return  # another thread, or the code that this signal handler interrupts, is at it
+            try:
+                group, run = self._private_cgroup, self._run
+                if group is not None:
+                    group.end_processes()
                     self._note_usage(group.usage)
                     group.discard()
-            elif run is not None:
-                self._note_usage(run.end)
-                run.close()
-            self.usage = self.usage or _usage_of_process(self._wall, self._rusage)
-            self._private_cgroup, self._run, self._settled = None, None, True
-        finally:
-            self._settle_lock.release()
+                elif run is not None:
+                    self._note_usage(run.end)
+                    run.close()
+                self.usage = self.usage or _usage_of_process(self._wall, self._rusage)
+                self._private_cgroup, self._run, self._settled = None, None, True
+            finally:
+                self._settle_lock.release()
 
     def _note_usage(self, read: Callable[[], Stats]) -> None:
         if self.usage is None:
@@ -291,6 +292,9 @@ class Process(subprocess.Popen[Any]):
 
     def send_signal(self, sig: int) -> None:
         """Send a signal through the pidfd, which can't mean another process of the same pid."""
+        if self._pidfd < 0:
+            super().send_signal(sig)
+            return
         self.poll()
         if self.returncode is None:
             with suppress(ProcessLookupError):
@@ -373,12 +377,15 @@ class Completed(subprocess.CompletedProcess[Any]):
 
 
 def clone_into(
-    target: Container, args: Arguments, **popen_options: Unpack[PopenOptions]
+    target: Container | Process | int, args: Arguments, **popen_options: Unpack[PopenOptions]
 ) -> Process:
-    """Start a program in a new container; it is PID 1 there if PID is among its namespaces.
+    """Start a program in a new container, or in one that is running.
+
+    It is PID 1 of a new container if PID is among its namespaces. In a running one it is another
+    process: in all its namespaces but that of time, in its cgroups, with its root.
 
     Args:
-        target: what to isolate.
+        target: what to isolate; or a process, or a pid, whose container to enter.
         args: the program and its arguments, as for subprocess.Popen; it is looked up in PATH inside
             the new root.
         popen_options: stdin, stdout, env, cwd, text, ... of subprocess.Popen.
@@ -402,13 +409,29 @@ def clone_into(
         >>> clone_into(box, ["true"]).wait()
         0
     """
-    if not isinstance(target, Container):
-        raise TypeError(f"target={target!r} is not a Container (joining one is not supported yet)")
-    return Process(args, container=target, **popen_options)
+    if isinstance(target, Container):
+        return Process(args, container=target, **popen_options)
+    if isinstance(target, bool) or not isinstance(target, (Process, int)):
+        raise TypeError(f"target={target!r} is not a Container, a Process or a pid")
+    return _enter(target if isinstance(target, int) else target.pid, args, popen_options)
+
+
+def _enter(pid: int, args: Arguments, popen_options: PopenOptions) -> Process:
+    kinds = foreign(pid) & ~Namespace.TIME
+    group = Cgroup.of(pid, foreign=True)
+    try:
+        box = Container(
+            namespaces=Namespace(0),
+            join={kinds: pid} if kinds else {},
+            cgroup=group if group.paths else None,
+        )
+        return Process(args, container=box, **popen_options)
+    finally:
+        group.close()
 
 
 def run(
-    target: Container,
+    target: Container | Process | int,
     args: Arguments,
     *,
     input: str | bytes | None = None,  # noqa: A002  subprocess.run's name

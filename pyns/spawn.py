@@ -5,19 +5,27 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from contextlib import ExitStack, suppress
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
-from pyns import marshal
+from pyns import kernel, marshal
 from pyns.cgroups import Cgroup
 from pyns.cgroups.cgroup import Entry
 from pyns.command import Command
 from pyns.container import Container
 from pyns.errors import SpawnError
+from pyns.idmap import Caller, write_maps
+from pyns.joining import opened
+from pyns.namespaces import Namespace
 from pyns.plan import Plan, build_plan
-from pyns.steps import BirthInCgroup, ChangeDirectory, Clone, Execute
+from pyns.steps import BirthInCgroup, ChangeDirectory, Clone, Execute, Unshare, WaitForParent
 
 # What clone3 says of the cgroup to be born in, and of nothing else (clone(2)).
 _BIRTH_ERRORS = {errno.EACCES, errno.EBUSY, errno.EOPNOTSUPP, errno.ENOENT, errno.ENODEV}
+
+_PIDFD_THREAD = os.O_EXCL  # pidfd_open(2)
 
 
 class Child:
@@ -65,14 +73,88 @@ def spawn(child: Child, container: Container, command: Command) -> None:
     """
     command.check_fds()
     group = container.cgroup
-    with marshal.signals_blocked() as mask, ExitStack() as opened:
+    with marshal.signals_blocked() as mask, ExitStack() as opened_files:
         if container.limits is not None:
             group = child.private_cgroup = Cgroup.create(limits=container.limits, parent=group)
-        entry = Entry() if group is None else opened.enter_context(group.open_entry())
-        plan = build_plan(container, command, entry)
-        marshal.spawn(plan, mask, child.report)
+        entry = Entry() if group is None else opened_files.enter_context(group.open_entry())
+        caller = Caller.current()
+        joins = opened_files.enter_context(opened(container.joins, caller))
+        parent_pidfd = -1
+        if container.die_with_parent:
+            parent_pidfd = opened_files.enter_context(_own_pidfd())
+        plan = build_plan(container, command, entry, caller, joins, parent_pidfd=parent_pidfd)
+        check_kernel(plan)
+        with helping(plan, child.report):
+            marshal.spawn(plan, mask, child.report)
     if child.report.error:
         raise explain(plan, child.report.index, child.report.error, command)
+
+
+def check_kernel(plan: Plan) -> None:
+    """Raise SpawnError (EOPNOTSUPP) for a step that this kernel would take, and do nothing."""
+    if kernel.is_at_least((6, 2), os.uname().release):
+        return
+    for index, step in enumerate(plan):
+        if isinstance(step, Unshare) and Namespace.TIME in step.namespaces:
+            hint = "A program is moved to a new time namespace since Linux 6.2"
+            raise SpawnError(errno.EOPNOTSUPP, step, index, len(plan), hint)
+
+
+@contextmanager
+def helping(plan: Plan, report: Any) -> Iterator[None]:
+    """Do in a thread what the parent has to do while the child waits and this thread is suspended.
+
+    If that fails, so does the step, and what went wrong is the cause of the SpawnError.
+    """
+    waiting = [step for step in plan if isinstance(step, WaitForParent)]
+    if not waiting:
+        yield
+        return
+    failures: list[Exception] = []
+
+    def help_child() -> None:
+        error = 0
+        try:
+            pid = marshal.wait_for_child(report)
+            if pid > 0:
+                write_maps(pid, waiting[0])
+        except Exception as failure:
+            failures.append(failure)
+            error = getattr(failure, "errno", None) or errno.ECHILD
+        marshal.let_go(report, error)
+
+    thread = threading.Thread(target=help_child, name="pyns helper")
+    thread.start()
+    try:
+        yield
+    finally:
+        marshal.let_go(report, errno.ECANCELED)  # the child may never have come there
+        thread.join()
+    if report.error and failures:
+        raise explain_help(plan, report, failures[0]) from failures[0]
+
+
+def explain_help(plan: Plan, report: Any, failure: Exception) -> SpawnError:
+    """Return the exception for a step in which the parent's part failed."""
+    step = plan.steps[report.index]
+    hint = step.hint(report.error) or str(failure)
+    return SpawnError(report.error, step, report.index, len(plan), hint)
+
+
+@contextmanager
+def _own_pidfd() -> Iterator[int]:
+    """Open a pidfd of the calling thread, whose end is what a child that is to die with it sees."""
+    try:
+        fd = os.pidfd_open(threading.get_native_id(), _PIDFD_THREAD)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # Before Linux 6.9 a process's only. It tells a little later, when all threads are gone.
+        fd = os.pidfd_open(os.getpid())
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def explain(plan: Plan, index: int, error: int, command: Command) -> OSError:

@@ -144,6 +144,57 @@ class EnterCgroup(Step):
 
 
 @dataclass(frozen=True)
+class WaitForParent(Step):
+    """Has the parent write id maps that the child may not write itself (user_namespaces(7))."""
+
+    kind = "wait_for_parent"
+    uid_map: tuple[str, ...]
+    gid_map: tuple[str, ...]
+    privileged: bool  # whether the parent writes the files itself, rather than newuidmap(1)
+
+    TIMEOUT: ClassVar[int] = 10_000  # milliseconds
+
+    def describe(self) -> str:
+        how = "" if self.privileged else " with newuidmap and newgidmap"
+        maps = [
+            f"{kind}s {', '.join(lines[:3])}{', ...' if len(lines) > 3 else ''}"
+            for kind, lines in (("uid", self.uid_map), ("gid", self.gid_map))
+            if lines
+        ]
+        return f"have the parent map {' and '.join(maps)}{how}"
+
+    def operands(self) -> Operands:
+        return Operands(value=self.TIMEOUT)
+
+    def hint(self, error: int) -> str | None:
+        if error == errno.ENOENT and not self.privileged:
+            return "It takes newuidmap and newgidmap: the package uidmap or shadow-utils has them"
+        if error == errno.EPERM and not self.privileged:
+            return "The ranges have to be the user's in /etc/subuid and /etc/subgid"
+        return None
+
+
+@dataclass(frozen=True)
+class WriteFile(Step):
+    """Writes to a file that is there, as those of /proc/self that say what a process is."""
+
+    kind = "write_file"
+    path: str
+    content: str
+
+    def describe(self) -> str:
+        return f"write {self.content!r} to {self.path}"
+
+    def operands(self) -> Operands:
+        return Operands((os.fsencode(self.path), self.content.encode()))
+
+    def hint(self, error: int) -> str | None:
+        if error == errno.EPERM and self.path.endswith("id_map"):
+            return "Anybody may map his own id, once; more needs CAP_SETUID or CAP_SETGID outside"
+        return None
+
+
+@dataclass(frozen=True)
 class Unshare(Step):
     """Leaves namespaces for new ones after the clone (unshare(2))."""
 
@@ -157,6 +208,53 @@ class Unshare(Step):
         return Operands(flags=self.namespaces.value)
 
     def hint(self, error: int) -> str | None:
+        return Clone(self.namespaces).hint(error)
+
+
+@dataclass(frozen=True)
+class SetNamespaces(Step):
+    """Joins namespaces that are there (setns(2))."""
+
+    kind = "set_namespaces"
+    namespaces: Namespace
+    path: str
+    fd: int = -1
+
+    def describe(self) -> str:
+        return f"join the namespaces of {self.path}: {self.namespaces.words()}"
+
+    def operands(self) -> Operands:
+        return Operands(fd=self.fd, flags=self.namespaces.value)
+
+    def hint(self, error: int) -> str | None:
+        return {
+            errno.EPERM: "Joining needs CAP_SYS_ADMIN in the user namespace that it belongs to: "
+            "join that as well, as its owner",
+            errno.EINVAL: "It is not a namespace of this kind, or the caller's own user namespace",
+            errno.EUSERS: "A time namespace can't be joined by a process that shares memory, as "
+            "this one does",
+            errno.ESRCH: "The process has ended",
+        }.get(error)
+
+
+@dataclass(frozen=True)
+class CloneAgain(Step):
+    """Makes another child, which goes on: the first can't enter a PID namespace itself."""
+
+    kind = "clone_again"
+    namespaces: Namespace
+
+    def describe(self) -> str:
+        if not self.namespaces:
+            return "go on in another child, born in what is joined"
+        return f"go on in another child, in new namespaces: {self.namespaces.words()}"
+
+    def operands(self) -> Operands:
+        return Operands(flags=self.namespaces.value)
+
+    def hint(self, error: int) -> str | None:
+        if error == errno.ENOMEM:
+            return "PID 1 of that PID namespace has ended, and with it all of it"
         return Clone(self.namespaces).hint(error)
 
 
@@ -257,6 +355,11 @@ class OpenTree(Step):
         return Operands((self.source,), flags=AT_RECURSIVE if self.recursive else 0)
 
     def hint(self, error: int) -> str | None:
+        if error == errno.EINVAL and not self.recursive:
+            return (
+                "In a user namespace mounts are locked to what they cover: recursive=True takes "
+                "those below along"
+            )
         return "source is a path of the caller's, outside" if error == errno.ENOENT else None
 
 
@@ -491,6 +594,30 @@ class RestoreSignalMask(Step):
 
     def describe(self) -> str:
         return "restore the caller's signal mask"
+
+
+@dataclass(frozen=True)
+class NoNewPrivileges(Step):
+    """Keeps execve from granting privileges that one has not (PR_SET_NO_NEW_PRIVS(2const))."""
+
+    kind = "no_new_privileges"
+
+    def describe(self) -> str:
+        return "gain no new privileges by execve"
+
+
+@dataclass(frozen=True)
+class DieWithParent(Step):
+    """Has the kernel kill it when the thread that cloned it ends (PR_SET_PDEATHSIG(2const))."""
+
+    kind = "die_with_parent"
+    pidfd: int = -1
+
+    def describe(self) -> str:
+        return "be killed when the thread that started it ends"
+
+    def operands(self) -> Operands:
+        return Operands(fd=self.pidfd)
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ import ctypes
 import errno
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from pyns import CgroupError, Limits, Namespace
-from pyns.cgroups import Cgroup, hierarchies
+from pyns.cgroups import Cgroup, current, hierarchies
 
 
 def in_words(error: int) -> str:
@@ -22,18 +22,22 @@ def in_words(error: int) -> str:
 
 
 def refusal_of_unshare(namespaces: Namespace) -> str | None:
-    """Try unshare(2) in a thread of its own, which takes the namespaces with it when it ends."""
+    """Try unshare(2) in a process of its own; for an ordinary user, with a user namespace."""
+    if os.geteuid() != 0:
+        namespaces |= Namespace.USER
     libc = ctypes.CDLL(None, use_errno=True)
-    refusals: list[str | None] = []
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if libc.unshare(ctypes.c_int(namespaces.value)) == 0 else ctypes.get_errno())
+    error = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return in_words(error) if error else None
 
-    def attempt() -> None:
-        ok = libc.unshare(ctypes.c_int(namespaces.value)) == 0
-        refusals.append(None if ok else in_words(ctypes.get_errno()))
 
-    thread = threading.Thread(target=attempt)
-    thread.start()
-    thread.join()
-    return refusals[0]
+def pytest_configure() -> None:
+    # v2 lets nobody have limited groups below one with processes, such as that of a login
+    if os.geteuid() != 0:
+        with suppress(CgroupError):
+            Cgroup.own(leaf="tests", everyone=True).close()
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +50,15 @@ def namespaces(_namespaces_refused: str | None) -> None:
     """Skip where this user may not make namespaces."""
     if _namespaces_refused:
         pytest.skip(f"unshare(CLONE_NEWNS|CLONE_NEWUTS|CLONE_NEWNET): {_namespaces_refused}")
+
+
+@pytest.fixture
+def privileged() -> None:
+    """Skip where ids can't be changed."""
+    try:
+        os.setgroups(os.getgroups())
+    except PermissionError as error:
+        pytest.skip(f"setgroups(the same): {error}")
 
 
 @pytest.fixture(scope="session")
@@ -111,9 +124,9 @@ def mounts() -> set[str]:
 def cgroups() -> set[str]:
     """Return the groups below the default parent and below the caller's own."""
     found: set[str] = set()
-    for hierarchy in hierarchies():
+    for hierarchy, own in current().items():
         default = f"{hierarchy.mount_point}/pyns"
-        for parent in {default, hierarchy.directory(hierarchy.path) or default}:
+        for parent in {default, hierarchy.directory(own) or default}:
             if parent != hierarchy.mount_point:
                 found.update(path for path, _, _ in os.walk(parent) if path != parent)
     return {path for path in found if not is_of_another(path)}

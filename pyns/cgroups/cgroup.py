@@ -6,6 +6,7 @@ group has both kinds. Nothing here knows how processes are started.
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 from collections.abc import Collection, Iterator
@@ -15,11 +16,21 @@ from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet
 
-from pyns.cgroups import killing, placing, v1, v2
+from pyns.cgroups import (
+    delegation,
+    freezing,
+    killing,
+    limiting,
+    moving,
+    owning,
+    placing,
+    v1,
+    v2,
+)
 from pyns.cgroups.events import KINDS, Kind, Trigger
 from pyns.cgroups.files import Directory
-from pyns.cgroups.hierarchy import Hierarchy
-from pyns.cgroups.limits import Limits, Write
+from pyns.cgroups.hierarchy import Hierarchy, current
+from pyns.cgroups.limits import Limits
 from pyns.cgroups.meter import USAGE, Meter, Run
 from pyns.cgroups.stats import ALL_FIELDS, Stats
 from pyns.cgroups.watch import Watch
@@ -44,7 +55,8 @@ class Entry:
 class Cgroup:
     """A cgroup of this host, in every hierarchy that it needs.
 
-    A context manager: at the end of the `with` its processes are killed and it is removed.
+    It is made by `create`, found by `open`, or the caller's `own`. A context manager: at the end of
+    the `with` its processes are killed and it is removed.
     """
 
     def __init__(self, directories: dict[Hierarchy, Directory]) -> None:
@@ -63,7 +75,9 @@ class Cgroup:
         """Make a cgroup and put its limits into force.
 
         Args:
-            name: of the directories; None for one that says who owns it: pid-starttime-number.
+            name: of the directories, below the parent; "docker/a1b2" makes `docker` as well if it
+                is missing, and that goes with the last group in it. None for a name that says who
+                owns it, so that `sweep` knows it.
             limits: what to limit. Their controllers are needed; those that only count are used
                 where the caller may.
             parent: the group above. None: `pyns` at the root of each hierarchy, if the caller may
@@ -86,28 +100,148 @@ class Cgroup:
             []
         """
         limits = limits or Limits()
-        name = placing.private_name() if name is None else placing.checked_name(name)
-        needed = limits.controllers()
-        places = placing.places(needed, None if parent is None else parent._paths())
-        _writes([place.hierarchy for place in places], limits)  # ValueError before anything is made
+        *above, name = [placing.private_name()] if name is None else placing.split_name(name)
+        paths = None if parent is None else parent._paths()
+        needed = limiting.needed_controllers(limits, None if paths is None else list(paths))
+        places = placing.places(needed, tuple(above), paths)
+        # ValueError before anything is made
+        writes = limiting.writes_to_fresh(limits, tuple([p.hierarchy for p in places]))
+        limited = {hierarchy for hierarchy, _ in writes}
         group, refusal = cls({}), None
         with ExitStack() as undo:
             for place in places:
                 try:
                     directory = placing.make(place, name, needed)
                 except CgroupError as error:
-                    # without this one there is less to count, and nothing missing
-                    if place.needed or error.errno not in placing.NOT_ALLOWED:
+                    if (
+                        place.needed
+                        or place.hierarchy in limited
+                        or error.errno not in delegation.NOT_ALLOWED
+                        or (parent is not None and not owning.is_inside(place.base))
+                    ):
                         raise
-                    refusal = error
+                    # there is less to count, and no limit is missed
+                    refusal = copy.copy(error)  # its traceback would hold this frame
                     continue
+                undo.callback(placing.remove_above, directory.path)
                 undo.callback(directory.remove)
                 group._directories[place.hierarchy] = directory
             if not group._directories:
                 raise refusal or CgroupError(errno.ENODEV, "make a cgroup: no hierarchy is there")
-            group.apply(limits)
+            for hierarchy, write in writes:
+                limiting.put(hierarchy, group._directories[hierarchy], write)
             undo.pop_all()
         return group
+
+    @classmethod
+    def open(cls, name: str, *, parent: Cgroup | None = None) -> Cgroup:
+        """Find a cgroup that is there.
+
+        Args:
+            name: as for `create`.
+            parent: as for `create`.
+
+        Returns:
+            The group, in the hierarchies where it is.
+
+        Raises:
+            ValueError: the name is not one.
+            CgroupError: there is none (ENOENT), or the caller may not look at it (EACCES).
+
+        Needs: nothing.
+        Source: cgroups(7).
+
+        Example:
+            >>> with Cgroup.create("docker/a1b2") as group:
+            ...     Cgroup.open("docker/a1b2").paths == group.paths
+            True
+        """
+        below = "/".join(placing.split_name(name))
+        if parent is None:
+            bases = {h: "/".join((b, *a)) for h, (b, a) in placing.default_bases().items()}
+        else:
+            bases = parent._paths()
+        found, missing = {}, None
+        for hierarchy, base in bases.items():
+            try:
+                found[hierarchy] = Directory(f"{base}/{below}")
+            except CgroupError as error:
+                if error.errno != errno.ENOENT:
+                    raise
+                missing = copy.copy(error)  # its traceback would hold this frame
+        if not found:
+            raise missing or CgroupError(errno.ENODEV, "open a cgroup: no hierarchy is there")
+        return cls(found)
+
+    @classmethod
+    def of(cls, pid: int, *, foreign: bool = False) -> Cgroup:
+        """Return the cgroup that a process is in.
+
+        Args:
+            pid: the process.
+            foreign: whether to leave out the hierarchies in which the caller is in the same one.
+
+        Returns:
+            The group, in each hierarchy where its directory can be seen.
+
+        Raises:
+            FileNotFoundError: there is no such process (ENOENT).
+
+        Needs: nothing.
+        Source: cgroups(7).
+
+        Example:
+            >>> Cgroup.of(os.getpid()).paths == Cgroup.own().paths
+            True
+        """
+        own = current() if foreign else {}
+        directories = {
+            hierarchy: hierarchy.directory(path)
+            for hierarchy, path in current(pid).items()
+            if own.get(hierarchy) != path
+        }
+        return cls({h: Directory(path) for h, path in directories.items() if path is not None})
+
+    @classmethod
+    def own(cls, *, leaf: str | None = None, everyone: bool = False) -> Cgroup:
+        """Return the caller's own cgroup, to make children in that stay inside its limits.
+
+        Args:
+            leaf: v2: name of a child to move the caller into. v2 hands controllers down only from a
+                group that has no processes, so the caller has to leave the group that is to have
+                limited children. Where it has moved already, it stays.
+            everyone: whether the other processes of the group move along. Without, their presence
+                is an error.
+
+        Returns:
+            The group that the caller is in, or was in before it moved: a `parent=` for `create`, a
+            `cgroup=` for a container with limits. It can't be killed or removed while the caller is
+            below it.
+
+        Raises:
+            ValueError: the leaf is not a name.
+            CgroupError: the group is not delegated to the caller (EACCES), or has other processes
+                (EBUSY).
+
+        Needs: write access to the group (delegation) for a leaf.
+        Source: cgroups(7), Documentation/admin-guide/cgroup-v2.rst of the kernel.
+
+        Example:
+            >>> Cgroup.own().paths == [h.directory(path) for h, path in current().items()]
+            True
+        """
+        own = cls({})
+        try:
+            for hierarchy, path in current().items():
+                directory = hierarchy.directory(path)
+                if directory is not None and hierarchy.version == 2 and leaf is not None:
+                    directory = owning.move_into_leaf(directory, leaf, everyone)
+                if directory is not None:
+                    own._directories[hierarchy] = Directory(directory)
+        except BaseException:
+            own.close()
+            raise
+        return own
 
     @property
     def paths(self) -> list[str]:
@@ -150,8 +284,11 @@ class Cgroup:
             >>> with Cgroup.create(limits=Limits(pids_max=10)) as group:
             ...     group.apply(Limits(pids_max=20))
         """
-        for hierarchy, write in _writes(list(self._directories), limits):
-            self._directories[hierarchy].write(write.file, write.value, write.controller)
+        offered = list(self._directories)
+        needed = limiting.needed_controllers(limits, offered)
+        placing.check_offered(needed, offered, "The cgroup")
+        for hierarchy, write in limiting.writes_to_living(limits, self._directories):
+            limiting.put(hierarchy, self._directories[hierarchy], write)
 
     def stats(self) -> Stats:
         """Return what its processes have used since it was made.
@@ -235,6 +372,101 @@ class Cgroup:
         self._watches.add(watch)
         return watch
 
+    def add(self, pid: int) -> None:
+        """Move a process into the group, with all its threads; in each hierarchy it leaves another.
+
+        Args:
+            pid: the process. One that pyns starts is better born in the group.
+
+        Raises:
+            CgroupError: there is no such process (ESRCH); not allowed (EACCES); v2: the group hands
+                controllers down (EBUSY) or is threaded (EOPNOTSUPP).
+
+        Needs: write access to the group, and on v2 to the one above both.
+        Source: cgroups(7).
+
+        Example:
+            >>> with Cgroup.create() as group:
+            ...     group.add(4_000_000)  # doctest: +ELLIPSIS
+            Traceback (most recent call last):
+            pyns.errors.CgroupError: ...
+        """
+        for directory in self._directories.values():
+            try:
+                directory.write("cgroup.procs", str(pid))
+            except CgroupError as error:
+                error.hint = error.hint or moving.why_not_moved(error.errno, directory, pid)
+                raise
+
+    def freeze(self, timeout: float = 10.0) -> None:
+        """Stop all processes in it and below until `thaw`; returns when they have stopped.
+
+        Args:
+            timeout: seconds to wait for that.
+
+        Raises:
+            CgroupError: one does not stop in time (ETIMEDOUT); it goes on to be frozen then.
+
+        Needs: write access.
+        Source: cgroups(7), Documentation/admin-guide/cgroup-v2.rst of the kernel (cgroup.freeze).
+
+        Example:
+            >>> with Cgroup.create() as group:
+            ...     group.freeze()
+            ...     group.frozen
+            True
+        """
+        freezing.freeze(*self._freezer(), timeout)
+
+    def thaw(self) -> None:
+        """Let frozen processes go on; a group above that is frozen keeps them.
+
+        Raises:
+            CgroupError: not allowed (EACCES), or it is removed (ENODEV).
+
+        Needs: write access.
+        Source: cgroups(7).
+
+        Example:
+            >>> with Cgroup.create() as group:
+            ...     group.thaw()
+        """
+        freezing.thaw(*self._freezer())
+
+    def _freezer(self) -> tuple[Hierarchy, Directory]:
+        """Return where it can be frozen, rather v2: all that is in it is in each hierarchy."""
+        for hierarchy, directory in reversed(self._directories.items()):
+            if hierarchy.version == 2 or "freezer" in hierarchy.controllers:
+                return hierarchy, directory
+        raise CgroupError(
+            errno.EOPNOTSUPP,
+            "freeze a cgroup without v2 or the freezer",
+            controller="freezer",
+            hint="It is removed" if not self._directories else None,
+        )
+
+    def wait_empty(self, timeout: float | None = None) -> bool:
+        """Wait until no process is in it and below; nothing is killed.
+
+        Args:
+            timeout: seconds; None to wait for ever.
+
+        Returns:
+            Whether it is empty.
+
+        Raises:
+            CgroupError: it can't be read (EACCES).
+
+        Needs: read access.
+        Source: cgroups(7) (cgroup.events).
+
+        Example:
+            >>> with Cgroup.create() as group:
+            ...     group.wait_empty()
+            True
+        """
+        return killing.wait_empty(self._directories, timeout)
+
     def closed_entry(self) -> Entry:
         """Return how a child would enter it, without fds: for a dry run."""
         pairs = [(h.version, path) for h, path in self._paths().items()]
@@ -272,6 +504,7 @@ class Cgroup:
         """Kill every process in it and below (SIGKILL), and wait until they are gone.
 
         Raises:
+            ValueError: the caller itself is in it or below.
             CgroupError: a process does not go within ten seconds (EBUSY), or is in a PID namespace
                 that the caller can't see (EPERM).
 
@@ -282,6 +515,11 @@ class Cgroup:
             >>> with Cgroup.create() as group:
             ...     group.kill()
         """
+        owning.refuse_if_inside(self._paths())
+        self.end_processes()
+
+    def end_processes(self) -> None:
+        """Do what `kill` does, where it is known that the caller is not in the group."""
         of_v1 = {h: d for h, d in self._directories.items() if h.version == 1}
         for hierarchy, directory in self._directories.items():
             if hierarchy.version == 2:
@@ -289,11 +527,15 @@ class Cgroup:
         freezer = next((d for h, d in of_v1.items() if "freezer" in h.controllers), None)
         killing.kill_v1(list(of_v1.values()), freezer)
 
-    def remove(self) -> None:
+    def remove(self, *, recursive: bool = True) -> None:
         """Kill what is in it, and remove it with all groups below; harmless when it is gone.
 
+        Args:
+            recursive: False to refuse if there are groups below; nothing is killed then.
+
         Raises:
-            CgroupError: as `kill`.
+            ValueError: the caller itself is in it or below.
+            CgroupError: as `kill`; there are groups below (ENOTEMPTY).
 
         Needs: write access to the parent.
         Source: cgroups(7).
@@ -302,6 +544,14 @@ class Cgroup:
             >>> group = Cgroup.create()
             >>> group.remove()
         """
+        for hierarchy, directory in list(self._directories.items()):
+            if killing.remove_if_unused(directory):
+                self._forget(hierarchy)
+        if not self._directories:
+            return  # there was nothing to kill
+        if not recursive:
+            for directory in self._directories.values():
+                killing.refuse_children(directory)
         self.kill()
         self.discard()
 
@@ -320,11 +570,29 @@ class Cgroup:
         """
         for watch in list(self._watches):
             watch.note()
-        while self._directories:
-            hierarchy, directory = next(iter(self._directories.items()))
+        for hierarchy, directory in list(self._directories.items()):
             killing.remove(directory)
-            directory.close()
-            del self._directories[hierarchy]
+            self._forget(hierarchy)
+
+    def _forget(self, hierarchy: Hierarchy) -> None:
+        directory = self._directories.pop(hierarchy)
+        placing.remove_above(directory.path)
+        directory.close()
+
+    def close(self) -> None:
+        """Let go of the group, which stays: for one that was found by `open` or `own`.
+
+        Needs: nothing.
+        Source: close(2).
+
+        Example:
+            >>> group = Cgroup.own()
+            >>> group.close()
+            >>> group.paths
+            []
+        """
+        while self._directories:
+            self._directories.popitem()[1].close()
 
     def __enter__(self) -> Self:
         return self
@@ -363,22 +631,14 @@ def _freezing_above(hierarchy: Hierarchy, directory: Directory) -> bool:
 
 def planned_entry(limits: Limits | None, parent: Cgroup | None) -> Entry:
     """Return how a child would enter a group that `Cgroup.create` would make; makes nothing."""
-    needed = (limits or Limits()).controllers()
+    paths = None if parent is None else parent._paths()
+    offered = None if paths is None else list(paths)
+    needed = limiting.needed_controllers(limits or Limits(), offered)
     birth, tasks = None, []
-    for place in placing.places(needed, None if parent is None else parent._paths()):
+    for place in placing.places(needed, (), paths):
         path = f"{place.parent}/<new>"
         if place.hierarchy.version == 2:
             birth = (path, -1)
         else:
             tasks.append((path, -1))
     return Entry(birth, tuple(tasks))
-
-
-def _writes(offered: list[Hierarchy], limits: Limits) -> list[tuple[Hierarchy, Write]]:
-    """Return each write with its hierarchy: a controller is in at most one."""
-    placing.check_offered(limits.controllers(), offered, "The cgroup")
-    return [
-        (hierarchy, write)
-        for hierarchy in offered
-        for write in _VERSIONS[hierarchy.version].writes(limits.only(hierarchy.controllers))
-    ]

@@ -7,10 +7,12 @@ hierarchy. The version belongs to the hierarchy, not to the machine: a hybrid ho
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -22,16 +24,72 @@ class Hierarchy:
         controllers: its controllers. Those of v2 are the ones that its topmost visible group has.
         mount_point: directory where it is mounted.
         root: the cgroup that this directory is; "/" but inside containers.
-        path: the cgroup of the calling process in it.
-        name: of a v1 hierarchy without a controller ("systemd"), else "".
+        name: of a v1 hierarchy that was given one ("systemd"), else "".
     """
 
     version: int
     controllers: tuple[str, ...]
     mount_point: str
     root: str
-    path: str
     name: str = ""
+
+    @classmethod
+    def mount(
+        cls, path: str, *, controllers: Iterable[str] = (), name: str = "", version: int = 1
+    ) -> Self:
+        """Mount a hierarchy, which makes it unless it is there already.
+
+        Args:
+            path: directory to mount it on.
+            controllers: v1: those to attach to it; none for one that only groups processes.
+            name: v1: needed without controllers.
+            version: 1 or 2. There is one v2 hierarchy, with all controllers that no v1 one has.
+
+        Returns:
+            The hierarchy. It is the caller's to unmount.
+
+        Raises:
+            ValueError: the arguments say nothing that could be mounted.
+            CgroupError: a controller is attached to another hierarchy (EBUSY), or unknown (EINVAL);
+                no such directory (ENOENT); not allowed (EPERM).
+
+        Needs: CAP_SYS_ADMIN.
+        Source: cgroups(7), mount(2).
+
+        Example:
+            >>> Hierarchy.mount("/mnt", version=3)
+            Traceback (most recent call last):
+            ValueError: version=3: there are 1 and 2
+        """
+        from pyns.cgroups import mounting
+
+        mounting.mount(os.path.abspath(path), tuple(controllers), name, version)
+        return cls._at(os.path.abspath(path))
+
+    def unmount(self) -> None:
+        """Unmount it; a v1 hierarchy without groups of its own ceases to be.
+
+        Raises:
+            CgroupError: it is in use (EBUSY), or not mounted there (EINVAL).
+
+        Needs: CAP_SYS_ADMIN.
+        Source: umount(2).
+
+        Example:
+            >>> Hierarchy(1, (), "/does/not/exist", "/", "demo").unmount()
+            Traceback (most recent call last):
+            pyns.errors.CgroupError: unmount /does/not/exist: No such file or directory (ENOENT)
+        """
+        from pyns.cgroups import mounting
+
+        mounting.unmount(self.mount_point)
+
+    @classmethod
+    def _at(cls, path: str) -> Self:
+        for hierarchy in _mounted("/proc", read_membership()):
+            if hierarchy.mount_point == path:
+                found = hierarchy  # the last one lies on top
+        return cls(**vars(found))
 
     def directory(self, path: str) -> str | None:
         """Return the directory of the cgroup `path`; None if it is outside of what is mounted."""
@@ -64,13 +122,48 @@ def hierarchies(proc: str = "/proc") -> tuple[Hierarchy, ...]:
         >>> all(h.version in (1, 2) for h in hierarchies())
         True
     """
-    own = read_membership(proc)
     found: dict[str, Hierarchy] = {}
-    for hierarchy in _mounted(proc, own):
-        key = "2" if hierarchy.version == 2 else f"{hierarchy.controllers}{hierarchy.name}"
+    for hierarchy in _mounted(proc, read_membership(proc)):
+        key = _membership_key(hierarchy)
         if key not in found or len(hierarchy.root) < len(found[key].root):
             found[key] = hierarchy
     return tuple(sorted(found.values(), key=lambda h: h.version))
+
+
+def current(pid: int | None = None, proc: str = "/proc") -> dict[Hierarchy, str]:
+    """Return the cgroup that a process is in, one in each hierarchy.
+
+    Args:
+        pid: the process; None for the calling one.
+        proc: where the process filesystem is mounted.
+
+    Returns:
+        Hierarchy → path of the cgroup, from the root of the hierarchy.
+
+    Raises:
+        FileNotFoundError: no such process (ENOENT).
+
+    Needs: a mounted /proc.
+    Source: cgroups(7).
+
+    Example:
+        >>> all(path.startswith("/") for path in current().values())
+        True
+    """
+    membership = read_membership(proc, "self" if pid is None else pid)
+    return {
+        hierarchy: membership[key]
+        for hierarchy in hierarchies(proc)
+        if (key := _membership_key(hierarchy)) in membership
+    }
+
+
+def _membership_key(hierarchy: Hierarchy) -> str:
+    """Return what /proc/PID/cgroup calls a hierarchy."""
+    if hierarchy.version == 2:
+        return ""
+    name = [f"name={hierarchy.name}"] if hierarchy.name else []
+    return ",".join([*hierarchy.controllers, *name])
 
 
 def read_membership(proc: str = "/proc", pid: int | str = "self") -> dict[str, str]:
@@ -86,26 +179,36 @@ def read_membership(proc: str = "/proc", pid: int | str = "self") -> dict[str, s
 def _mounted(proc: str, own: dict[str, str]) -> Iterator[Hierarchy]:
     with open(f"{proc}/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         # a host may have thousands of mounts; few of them are cgroups
-        lines = [line for line in file if " - cgroup" in line]
+        lines = tuple([line for line in file if " - cgroup" in line])
+    for hierarchy in _parse(lines, tuple(own)):
+        if hierarchy.version == 1:
+            yield hierarchy
+        elif (controllers := _v2_controllers(hierarchy.mount_point)) is not None:
+            yield Hierarchy(2, controllers, hierarchy.mount_point, hierarchy.root)
+
+
+@functools.lru_cache(maxsize=4)
+def _parse(lines: tuple[str, ...], own: tuple[str, ...]) -> tuple[Hierarchy, ...]:
+    """Return what lines of mountinfo say; a spawn asks each time, and they hardly ever change."""
+    found: list[Hierarchy] = []
     for line in lines:
         before, after = line.rstrip("\n").split(" - ", 1)
         root, mount_point = (_unescape(field) for field in before.split(" ")[3:5])
         fstype, _, options = after.split(" ", 2)
         if fstype == "cgroup2" and "" in own:
-            controllers = _v2_controllers(mount_point)
-            if controllers is not None:
-                yield Hierarchy(2, controllers, mount_point, root, own[""])
+            found.append(Hierarchy(2, (), mount_point, root))
         elif fstype == "cgroup":
-            yield from _v1(mount_point, root, set(options.split(",")), own)
+            found += _v1(mount_point, root, set(options.split(",")), own)
+    return tuple(found)
 
 
-def _v1(mount_point: str, root: str, options: set[str], own: dict[str, str]) -> Iterator[Hierarchy]:
-    for names, path in own.items():
+def _v1(mount_point: str, root: str, options: set[str], own: Iterable[str]) -> Iterator[Hierarchy]:
+    for names in own:
         if names and options.issuperset(names.split(",")):
             # "cpu,cpuacct", "name=systemd", or both
             before, _, name = names.partition("name=")
             controllers = tuple(filter(None, before.split(",")))
-            yield Hierarchy(1, controllers, mount_point, root, path, name)
+            yield Hierarchy(1, controllers, mount_point, root, name)
 
 
 def _v2_controllers(mount_point: str) -> tuple[str, ...] | None:

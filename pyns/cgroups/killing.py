@@ -7,10 +7,12 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from pyns.cgroups.files import NOT_THERE, Directory
+from pyns.cgroups.freezing import wait_for_event
+from pyns.cgroups.hierarchy import Hierarchy
 from pyns.errors import CgroupError
 
 _PATIENCE = 10.0  # seconds that a killed process may take to go: it may be in the middle of I/O
@@ -28,17 +30,46 @@ def gone_is_fine() -> Iterator[None]:
 
 def kill_v2(directory: Directory) -> None:
     """Kill what is in a group and below, atomically, and wait until it is gone."""
-    deadline = time.monotonic() + _PATIENCE
     with gone_is_fine():
         directory.write("cgroup.kill", "1")
-        fd = directory.open("cgroup.events", os.O_RDONLY)
-        try:
-            # the kernel reports each change of the file as POLLPRI
-            while b"populated 0" not in os.pread(fd, 4096, 0):
-                if not _wait(fd, select.POLLPRI, deadline):
-                    raise _still_busy(directory)
-        finally:
-            os.close(fd)
+        if not wait_for_event(directory, b"populated 0", time.monotonic() + _PATIENCE):
+            raise _still_busy(directory)
+
+
+def wait_empty(directories: Mapping[Hierarchy, Directory], timeout: float | None) -> bool:
+    """Wait until no process is in a group and below; see `Cgroup.wait_empty`."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for hierarchy, directory in directories.items():
+        if hierarchy.version == 2:
+            with gone_is_fine():
+                return wait_for_event(directory, b"populated 0", deadline)
+            return True
+    while pids := _pids_below(list(directories.values())):
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                pidfd = os.pidfd_open(pid)
+                try:
+                    if not _wait(pidfd, select.POLLIN, deadline):
+                        return False
+                finally:
+                    os.close(pidfd)
+    return True
+
+
+def refuse_children(directory: Directory) -> None:
+    """Raise CgroupError (ENOTEMPTY) if there are groups below."""
+    with gone_is_fine():
+        names = []
+        for child in directory.children():
+            names.append(os.path.basename(child.path))
+            child.close()
+        if names:
+            raise CgroupError(
+                errno.ENOTEMPTY,
+                f"remove the cgroup {directory.path}",
+                file=directory.path,
+                hint=f"There are groups below: {', '.join(names)}",
+            )
 
 
 def kill_v1(directories: Sequence[Directory], freezer: Directory | None) -> None:
@@ -90,11 +121,11 @@ def _frozen(freezer: Directory | None) -> Iterator[None]:
         freezer.write("freezer.state", "THAWED", "freezer")
 
 
-def _wait(fd: int, event: int, deadline: float) -> bool:
+def _wait(fd: int, event: int, deadline: float | None) -> bool:
     poll = select.poll()
     poll.register(fd, event)
-    left = max(0.0, deadline - time.monotonic())
-    return bool(poll.poll(left * 1000))
+    left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+    return bool(poll.poll(left))
 
 
 def _still_busy(directory: Directory) -> CgroupError:
@@ -107,8 +138,19 @@ def _still_busy(directory: Directory) -> CgroupError:
     )
 
 
+def remove_if_unused(directory: Directory) -> bool:
+    """Remove a group unless there are processes in it or groups below; tell whether it is gone."""
+    try:
+        os.rmdir(directory.path)
+    except OSError as error:
+        return error.errno in NOT_THERE
+    return True
+
+
 def remove(directory: Directory) -> None:
     """Remove a group that has no processes, children first; harmless when it is gone."""
+    if remove_if_unused(directory):
+        return
     with gone_is_fine():
         for child in directory.children():
             remove(child)

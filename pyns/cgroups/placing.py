@@ -11,71 +11,119 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from pyns.cgroups import delegation, moving
+from pyns.cgroups.delegation import NOT_ALLOWED
 from pyns.cgroups.files import Directory
-from pyns.cgroups.hierarchy import Hierarchy, hierarchies
+from pyns.cgroups.hierarchy import Hierarchy, current, hierarchies
 from pyns.errors import CgroupError
 
 # what statistics come from: a group has these where it may, limits or not
 _COUNTING = {"cpu", "cpuacct", "memory", "pids"}
-_DEFAULT_PARENT = "pyns"
-NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+DEFAULT_PARENT = "pyns"
 
 
 class Place(NamedTuple):
     """Where a group's directory goes in one hierarchy."""
 
     hierarchy: Hierarchy
-    parent: str
+    base: str  # a directory that is there, and not ours
+    above: tuple[str, ...]  # groups between the base and the new one, made when missing
     needed: bool  # some limit needs it; otherwise it only counts
-    is_default: bool  # the parent is pyns at the root, which others make and remove too
+
+    @property
+    def parent(self) -> str:
+        """The directory that the new one is made in."""
+        return "/".join((self.base, *self.above))
 
 
-def places(needed: set[str], parents: Mapping[Hierarchy, str] | None) -> list[Place]:
+def places(
+    needed: set[str], above: tuple[str, ...], parents: Mapping[Hierarchy, str] | None
+) -> list[Place]:
     """Return the places of a new group.
 
     Args:
         needed: the controllers that it must have.
+        above: the groups above it, below the parent.
         parents: directory of the parent in each of its hierarchies; None for the default parent.
 
     Raises:
         CgroupError: a controller that is needed is not there (EOPNOTSUPP).
     """
-    offered = hierarchies() if parents is None else tuple(parents)
-    check_offered(needed, offered, "This host" if parents is None else "The parent")
+    bases = default_bases() if parents is None else {h: (path, ()) for h, path in parents.items()}
+    check_offered(needed, tuple(bases), None if parents is None else "The parent")
     wanted = needed | _COUNTING
-    if not any(hierarchy.version == 2 for hierarchy in offered):
+    if not any(hierarchy.version == 2 for hierarchy in bases):
         wanted = wanted | {"freezer"}  # to kill; v2 has cgroup.kill
-    result = []
-    for hierarchy in offered:
-        if hierarchy.version == 2 or wanted.intersection(hierarchy.controllers):
-            parent = _default_parent(hierarchy) if parents is None else parents[hierarchy]
-            if parent is not None:
-                is_needed = bool(needed.intersection(hierarchy.controllers))
-                is_default = parent == f"{hierarchy.mount_point}/{_DEFAULT_PARENT}"
-                result.append(Place(hierarchy, parent, is_needed, is_default and parents is None))
-    return result
+    return [
+        Place(hierarchy, base, (*first, *above), bool(needed.intersection(hierarchy.controllers)))
+        for hierarchy, (base, first) in bases.items()
+        # below a parent in all of its hierarchies: else the child would be out of the limits there
+        if parents is not None
+        or hierarchy.version == 2
+        or wanted.intersection(hierarchy.controllers)
+    ]
 
 
-def check_offered(needed: set[str], offered: Sequence[Hierarchy], where: str) -> None:
-    """Raise CgroupError (EOPNOTSUPP) for a controller that none of the hierarchies has."""
+def default_bases() -> dict[Hierarchy, tuple[str, tuple[str, ...]]]:
+    """Return the default parent in each hierarchy: a directory, and the groups to make below it.
+
+    That is `pyns` at the root of the hierarchy for who may write there, else the caller's own
+    group.
+    """
+    found: dict[Hierarchy, tuple[str, tuple[str, ...]]] = {}
+    own: dict[Hierarchy, str] = {}
+    for hierarchy in hierarchies():
+        if os.access(hierarchy.mount_point, os.W_OK, effective_ids=True):
+            found[hierarchy] = (hierarchy.mount_point, (DEFAULT_PARENT,))
+            continue
+        own = own or current()
+        directory = hierarchy.directory(own[hierarchy])
+        if directory is not None:
+            is_in_leaf = hierarchy.version == 2 and is_leaf(directory)
+            found[hierarchy] = (os.path.dirname(directory) if is_in_leaf else directory, ())
+    return found
+
+
+_LEAF = "user.pyns.leaf"
+
+
+def mark_leaf(path: str) -> None:
+    """Mark a v2 group as one that only keeps processes out of the group above (xattr(7))."""
+    os.setxattr(path, _LEAF, b"")
+
+
+def is_leaf(path: str) -> bool:
+    """Whether a v2 group is marked so."""
+    try:
+        os.getxattr(path, _LEAF)
+    except OSError:
+        return False
+    return True
+
+
+def check_offered(needed: set[str], offered: Sequence[Hierarchy], where: str | None) -> None:
+    """Raise CgroupError (EOPNOTSUPP) for a controller that none of the hierarchies has.
+
+    Args:
+        needed: the controllers.
+        offered: the hierarchies.
+        where: what they are those of, in words; None for this host.
+    """
     controllers = {controller for h in offered for controller in h.controllers}
     for controller in sorted(needed - controllers):
+        there = f"{where or 'This host'} has: {', '.join(sorted(controllers)) or 'none'}"
+        if where is None:
+            there += f". {delegation.why_not_on_this_host(controller)}"
         raise CgroupError(
             errno.EOPNOTSUPP,
             f"use the cgroup controller {controller}",
             controller=controller,
-            hint=f"{where} has: {', '.join(sorted(controllers)) or 'none'}",
+            hint=there,
         )
 
 
-def _default_parent(hierarchy: Hierarchy) -> str | None:
-    if os.access(hierarchy.mount_point, os.W_OK, effective_ids=True):
-        return f"{hierarchy.mount_point}/{_DEFAULT_PARENT}"
-    return hierarchy.directory(hierarchy.path)
-
-
 def make(place: Place, name: str, needed: set[str]) -> Directory:
-    """Make a group's directory.
+    """Make a group's directory, and those above it that are missing.
 
     Raises:
         CgroupError: the caller may not (NOT_ALLOWED), it is there (EEXIST), or a controller can't
@@ -84,108 +132,193 @@ def make(place: Place, name: str, needed: set[str]) -> Directory:
     path = f"{place.parent}/{name}"
     while True:
         try:
-            if place.is_default:
-                _make_default_parent(place)
-            _hand_down(place, needed)
-            os.mkdir(path, 0o755)
+            _make_above(place, needed)
+            _mkdir(path)
             break
-        except OSError as error:
-            # the default parent goes when the last process that uses it ends; where there is no
+        except CgroupError as error:
+            # those above go when the last process that uses them ends; where there is no
             # cgroup.procs, there is no hierarchy to try again in
-            if (
-                error.errno == errno.ENOENT
-                and place.is_default
-                and os.path.exists(f"{place.hierarchy.mount_point}/cgroup.procs")
-            ):
+            again = error.errno == errno.ENOENT and os.path.exists(f"{place.base}/cgroup.procs")
+            if place.above and again:
                 continue
-            if isinstance(error, CgroupError):
-                raise
-            raise CgroupError(
-                error.errno or 0,
-                f"make the cgroup {path}",
-                file=path,
-                hint=_mkdir_hint(error.errno),
-            ) from None
+            remove_above(path)
+            raise
     try:
         directory = Directory(path)
-        _inherit_cpus(place, directory)
+        _inherit_cpus(place.hierarchy, place.parent, directory)
     except BaseException:
         os.rmdir(path)
+        remove_above(path)
         raise
     return directory
 
 
-def _mkdir_hint(error: int | None) -> str | None:
+# the groups that this process made above others: each goes with the last one in it
+_made_above: set[str] = set()
+
+
+def _make_above(place: Place, needed: set[str]) -> None:
+    path = place.base
+    for name in place.above:
+        _hand_down(place.hierarchy, path, needed)
+        below = f"{path}/{name}"
+        if not os.path.isdir(below) and _mkdir(below, exist_ok=True):
+            if not _made_above:
+                atexit.register(_remove_all_above)
+            _made_above.add(below)
+        if "cpuset" in place.hierarchy.controllers:
+            # also when it is there: whoever made it may be about to fill it
+            with Directory(below) as directory:
+                _inherit_cpus(place.hierarchy, path, directory)
+        path = below
+    _hand_down(place.hierarchy, path, needed)
+
+
+def remove_above(path: str) -> None:
+    """Remove the groups above that were made for it and are empty now; `pyns` stays till the exit.
+
+    The default parent would be made anew for the next one.
+    """
+    parent = os.path.dirname(path)
+    while parent in _made_above and os.path.basename(parent) != DEFAULT_PARENT:
+        try:
+            os.rmdir(parent)
+        except OSError:
+            return  # others use it
+        _made_above.discard(parent)
+        parent = os.path.dirname(parent)
+
+
+def _remove_all_above() -> None:
+    for path in sorted(_made_above, reverse=True):  # those below first
+        with suppress(OSError):
+            os.rmdir(path)
+
+
+def _mkdir(path: str, *, exist_ok: bool = False) -> bool:
+    try:
+        os.mkdir(path, 0o755)
+    except OSError as error:
+        if exist_ok and error.errno == errno.EEXIST:
+            return False
+        raise CgroupError(
+            error.errno or 0,
+            f"make the cgroup {path}",
+            file=path,
+            hint=_mkdir_hint(error.errno, path),
+        ) from None
+    return True
+
+
+def _mkdir_hint(error: int | None, path: str) -> str | None:
     if error in NOT_ALLOWED:
-        return (
-            "The caller has no cgroup that it may write: run as root, or in a delegated "
-            "one (systemd-run --user --scope -p Delegate=yes ...)"
-        )
-    return "Another group of that name is there" if error == errno.EEXIST else None
-
-
-def _make_default_parent(place: Place) -> None:
-    with suppress(FileExistsError):
-        os.mkdir(place.parent, 0o755)
-        atexit.register(functools.partial(_remove_if_empty, place.parent))
-    if "cpuset" in place.hierarchy.controllers:
-        # also when it is there: whoever made it may be about to fill it
-        with Directory(place.parent) as directory:
-            _inherit_cpus(place._replace(parent=place.hierarchy.mount_point), directory)
-
-
-def _remove_if_empty(path: str) -> None:
-    with suppress(OSError):
-        os.rmdir(path)
-
-
-def _hand_down(place: Place, needed: set[str]) -> None:
-    """Have the v2 groups above hand their controllers down (cgroup.subtree_control)."""
-    if place.hierarchy.version == 1:
-        return
-    above = [place.hierarchy.mount_point] if place.is_default else []
-    for path in [*above, place.parent]:
-        with Directory(path) as directory:
-            handed = directory.read("cgroup.subtree_control").split()
-            wanted = (needed | _COUNTING).intersection(place.hierarchy.controllers)
-            for controller in sorted(wanted.difference(handed)):
-                try:
-                    directory.write("cgroup.subtree_control", f"+{controller}", controller)
-                except CgroupError as error:
-                    if controller in needed:
-                        error.hint = _hand_down_hint(error.errno)
-                        raise
-
-
-def _hand_down_hint(error: int | None) -> str | None:
+        return delegation.why_not_writable(os.path.dirname(path), error)
     return {
-        errno.EBUSY: "The group has processes of its own, and v2 hands controllers only to the "
-        "children of groups without: move them into a child first",
-        errno.ENOENT: "The controller was not handed down to this group (cgroup.controllers)",
+        errno.EEXIST: "Another group of that name is there",
+        errno.EAGAIN: "cgroup.max.descendants or cgroup.max.depth of a group above is reached",
+        errno.ENOSPC: "The kernel has no number left for another memory cgroup; removed ones keep "
+        "theirs as long as memory is charged to them",
     }.get(error or 0)
 
 
-def _inherit_cpus(place: Place, directory: Directory) -> None:
+def _hand_down(hierarchy: Hierarchy, path: str, needed: set[str]) -> None:
+    """Have a v2 group hand its controllers down to those below (cgroup.subtree_control)."""
+    if hierarchy.version == 1:
+        return
+    wanted = (needed | _COUNTING).intersection(hierarchy.controllers)
+    if not wanted:
+        return
+    with Directory(path) as directory:
+        missing = wanted.difference(directory.read("cgroup.subtree_control").split())
+        if missing and _is_occupied(directory):
+            _refuse_occupied(directory, missing.intersection(needed))
+            return
+        for controller in sorted(missing):
+            try:
+                directory.write("cgroup.subtree_control", f"+{controller}", controller)
+            except CgroupError as error:
+                if controller in needed:
+                    error.hint = _hand_down_hint(error.errno, controller, directory)
+                    raise
+
+
+def _is_occupied(directory: Directory) -> bool:
+    """Whether the processes in a v2 group keep it from handing controllers down.
+
+    The kernel refuses that itself (EBUSY), but not for cpu, cpuset and pids: with these the group
+    becomes a threaded domain, and what is made below takes no processes (EOPNOTSUPP).
+    """
+    if directory.read_if_there("cgroup.type") in (None, "domain threaded\n", "threaded\n"):
+        return False  # the root of the hierarchy, or meant for threads
+    return bool(directory.pids())
+
+
+def _refuse_occupied(directory: Directory, needed: set[str]) -> None:
+    for controller in sorted(needed):
+        delegation.check_writable(directory, controller)  # or leaving it would not help
+        raise CgroupError(
+            errno.EBUSY,
+            f"hand {controller} down from the cgroup {directory.path}",
+            controller=controller,
+            file=f"{directory.path}/cgroup.subtree_control",
+            value=f"+{controller}",
+            hint=moving.why_occupied(directory.path),
+        )
+
+
+def _hand_down_hint(error: int | None, controller: str, directory: Directory) -> str | None:
+    if error == errno.EBUSY:
+        return moving.why_occupied(directory.path)
+    if error == errno.ENOENT:
+        return delegation.why_not_handed_down(controller, directory.path)
+    if error == errno.EOPNOTSUPP:
+        kind = (directory.read_if_there("cgroup.type") or "").strip()
+        return f"The group is {kind}: only a domain hands {controller} down"
+    return delegation.why_not_writable(directory.path, error)
+
+
+def _inherit_cpus(hierarchy: Hierarchy, parent: str, directory: Directory) -> None:
     """Fill in what a new v1 cpuset lacks: without CPUs and memory nodes nothing can enter it."""
-    if place.hierarchy.version == 1 and "cpuset" in place.hierarchy.controllers:
-        with Directory(place.parent) as parent:
+    if hierarchy.version == 1 and "cpuset" in hierarchy.controllers:
+        with Directory(parent) as above:
             for file in ("cpuset.cpus", "cpuset.mems"):
                 if not directory.read(file).strip():
-                    directory.write(file, parent.read(file).strip(), "cpuset")
+                    directory.write(file, above.read(file).strip(), "cpuset")
 
 
 _numbers = itertools.count(1)
 
 
 def private_name() -> str:
-    """Return a name that says who made the group, so that strays can be told: pid-start-number."""
-    with open("/proc/self/stat") as file:
-        start = file.read().rpartition(")")[2].split()[19]  # starttime, proc_pid_stat(5)
-    return f"{os.getpid()}-{start}-{next(_numbers)}"
+    """Return a name that says who made the group, so that strays can be told: see `sweeping`."""
+    return f"{_owner(os.getpid())}-{next(_numbers)}"
 
 
-def checked_name(name: str) -> str:
-    """Return the name if a directory of the hierarchy can have it, else raise ValueError."""
-    if name in ("", ".", "..") or "/" in name or "\0" in name or "\n" in name:
-        raise ValueError(f"name={name!r}: one path component is needed")
-    return name
+@functools.lru_cache(maxsize=1)
+def _owner(pid: int) -> str:
+    return f"{pid}-{start_time(pid)}-{os.stat('/proc/self/ns/pid').st_ino}"
+
+
+def start_time(pid: int) -> int:
+    """Return when a process started, in clock ticks since the boot; with the pid, it is unique."""
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[19])  # proc_pid_stat(5)
+
+
+def split_name(name: str) -> tuple[str, ...]:
+    """Return the components of a name, each of which a directory of a hierarchy can have.
+
+    Raises:
+        ValueError: it is absolute, leads upwards, or has a component that no group can have.
+    """
+    if name.startswith("/"):
+        raise ValueError(f"name={name!r} is absolute: it is a path below the parent")
+    parts = tuple(name.split("/"))
+    for part in parts:
+        if part in ("", ".", ".."):
+            raise ValueError(f"name={name!r} has the component {part!r}: name the group itself")
+        if "\n" in part or "\0" in part:
+            raise ValueError(f"name={name!r} has a newline or a NUL, which no group can have")
+        if len(os.fsencode(part)) > 255:  # NAME_MAX
+            raise ValueError(f"name={name!r} has a component of more than 255 bytes")
+    return parts

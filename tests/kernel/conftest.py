@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,13 @@ import pytest
 from pyns import Bind, Completed, Container, Proc, run
 
 Shell = Callable[..., str]
+
+
+@pytest.fixture
+def root_only() -> None:
+    """Skip where credentials can't be changed."""
+    if os.geteuid() != 0:
+        pytest.skip(f"geteuid() is {os.geteuid()}: 0 is needed for another user or capabilities")
 
 
 @pytest.fixture

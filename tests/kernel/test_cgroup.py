@@ -73,6 +73,7 @@ class TestEntry:
         lines = [line for line in completed.stdout.splitlines() if line.endswith(f"/{name}")]
         assert len(lines) == len(group.paths)
 
+    @pytest.mark.usefixtures("namespaces")
     def test_in_a_cgroup_namespace_is_its_root(self, group: Cgroup) -> None:
         box = Container(namespaces=Namespace.CGROUP, cgroup=group)
         completed = run(box, ["cat", "/proc/self/cgroup"], stdout=-1, text=True)
@@ -213,6 +214,25 @@ class TestLimits:
                 Cgroup.create(limits=Limits(memory_max=1 << 20, cpuset_cpus="0"), parent=parent)
         assert caught.value.errno == errno.EOPNOTSUPP
         assert caught.value.controller in missing
+
+
+class TestParent:
+    def test_limits_hold_for_groups_below_whatever_those_limit(self) -> None:
+        with Cgroup.create(limits=Limits(cpuset_cpus="0")) as parent:
+            box = Container(namespaces=PLAIN, cgroup=parent, limits=Limits(pids_max=20))
+            args = ["grep", "Cpus_allowed_list", "/proc/self/status"]
+            completed = run(box, args, capture_output=True, text=True)
+        assert completed.stdout.split() == ["Cpus_allowed_list:", "0"]
+
+    def test_device_rules_hold_for_groups_below_whatever_those_limit(self) -> None:
+        try:
+            parent = Cgroup.create(limits=Limits(devices=()))
+        except CgroupError as error:
+            pytest.skip(f"Cgroup.create(devices): {error}")
+        with parent:
+            box = Container(namespaces=PLAIN, cgroup=parent, limits=Limits(pids_max=20))
+            completed = run(box, ["sh", "-c", ": < /dev/null"], capture_output=True, text=True)
+        assert "Operation not permitted" in completed.stderr
 
 
 class TestStats:

@@ -124,7 +124,7 @@ class TestOom:
         # that is not empty in between, and has no siblings, so that nothing makes one look again
         limits = Limits(memory_max="40M", memory_swap_max=0)
         with ExitStack() as stack:
-            one = stack.enter_context(Cgroup.create("one", parent=group, limits=limits))
+            one = stack.enter_context(Cgroup.create(parent=group, limits=limits))
             stack.enter_context(clone_into(inside(one), ["cat"], stdin=-1))
             told = stack.enter_context(thread_of(one.watch("oom_kill")))
             for _ in range(20):

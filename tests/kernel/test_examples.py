@@ -30,7 +30,7 @@ def test_stress_shows_what_the_article_promises() -> None:
     said = python(str(TOP / "examples/stress.py"))
     assert "inside:  I am PID 1 on container" in said
     assert "inside:  /proc shows the processes ['1']" in said
-    assert re.search(r"inside:  \S+ cgroup /pyns/\d+-\d+-1", said)
+    assert re.search(r"inside:  \S+ cgroup /pyns/\d+-\d+-\d+-1", said)
     assert re.search(r"memory peak (99|100)\.\d MiB of 100", said)
     assert "the OOM killer took 1 process(es)" in said
     assert "cgroups left behind: none" in said
@@ -50,6 +50,7 @@ def test_readme_ten_lines(new_root: Path) -> None:
     assert said.startswith("uid=0 gid=0")  # no names: the new root has no /etc/passwd
 
 
+@pytest.mark.usefixtures("privileged")
 def test_readme_plan() -> None:
     shown = blocks("python")[2].partition("\n")[2].rstrip()
     shown = shown.replace("'/root'", repr(os.getcwd()))

@@ -32,8 +32,17 @@ def test_defaults_are_a_containers() -> None:
         "hostname": None,
         "domainname": None,
         "loopback": None,
+        "join": (),
+        "uid_map": None,
+        "gid_map": None,
+        "time_offsets": (),
         "cgroup": None,
         "limits": None,
+        "rlimits": None,
+        "capabilities": None,
+        "no_new_privileges": False,
+        "seccomp": None,
+        "die_with_parent": False,
     }
 
 
@@ -85,13 +94,6 @@ def test_mounts_from_an_iterator_are_not_lost() -> None:
 
 def test_loopback_may_stay_down() -> None:
     assert Container(loopback=False).loopback is False
-
-
-@pytest.mark.parametrize("namespace", [Namespace.USER, Namespace.TIME])
-def test_namespaces_that_are_not_supported_are_refused(namespace: Namespace) -> None:
-    said = f"namespaces: {namespace.words()} is not supported yet"
-    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
-        Container(namespaces=USUAL | namespace)
 
 
 @pytest.mark.parametrize(

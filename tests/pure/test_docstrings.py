@@ -26,6 +26,7 @@ from pyns.cgroups import (
     Stall,
     Stats,
 )
+from pyns.cgroups.systemd import delegated_scope
 from pyns.steps import LoopbackUp
 
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Needs", "Source", "Example")
@@ -48,6 +49,7 @@ def members_of(name: str, cls: type) -> Iterator[tuple[str, Any]]:
 
 
 PUBLIC = dict([*names_of(pyns), *names_of(cgroups), ("pyns.namespaces.of", namespaces.of)])
+PUBLIC["pyns.cgroups.systemd.delegated_scope"] = delegated_scope
 METHODS = {
     key: method
     for name, value in PUBLIC.items()
@@ -65,6 +67,7 @@ DEMANDED = {
     "pyns.cgroups.hierarchies": WHOLE,
     "pyns.Bind": WHOLE,
     "pyns.Container": WHOLE,
+    "pyns.IoMax": WHOLE,
     "pyns.Limits": WHOLE,
     "pyns.Proc": WHOLE,
     "pyns.Process": WHOLE,
@@ -77,6 +80,7 @@ DEMANDED = {
     "pyns.cgroups.Watch.wait": WHOLE,
     "pyns.cgroups.Cgroup.kill": WHOLE,
     "pyns.cgroups.Cgroup.remove": WHOLE,
+    "pyns.cgroups.systemd.delegated_scope": WHOLE,
     # pure: no privilege, no man page
     "pyns.Container.plan": {"Raises", "Needs", "Example"},
     "pyns.Namespace.parse": {"Raises", "Example"},
@@ -203,15 +207,12 @@ EXAMPLES = {
 }
 # those that make cgroups, or need controllers to plan for
 NEEDS_CGROUPS = {
-    "pyns.cgroups.cgroup.Cgroup.discard",
-    "pyns.container.Container",
-    "pyns.cgroups.cgroup.Cgroup.apply",
-    "pyns.cgroups.cgroup.Cgroup.create",
-    "pyns.cgroups.cgroup.Cgroup.kill",
-    "pyns.cgroups.cgroup.Cgroup.remove",
-    "pyns.cgroups.cgroup.Cgroup.stats",
-    "pyns.cgroups.cgroup.Cgroup.watch",
-    "pyns.cgroups.watch.Watch.wait",
+    name
+    for name, test in EXAMPLES.items()
+    if any(
+        "Cgroup.create(" in example.source or "limits=" in example.source
+        for example in test.examples
+    )
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pyns.cgroups import Hierarchy, hierarchies
+from pyns.cgroups import Hierarchy, current, hierarchies
 from pyns.cgroups.hierarchy import read_membership
 
 OTHER_MOUNTS = """\
@@ -65,7 +65,6 @@ def test_pure_v2_is_one_hierarchy_with_the_controllers_of_its_top(proc: Proc) ->
             controllers=("cpuset", "cpu", "io", "memory", "pids"),
             mount_point=top,
             root="/",
-            path="/user.slice/user-0.slice",
         ),
     )
 
@@ -73,16 +72,16 @@ def test_pure_v2_is_one_hierarchy_with_the_controllers_of_its_top(proc: Proc) ->
 def test_v2_without_controllers_is_a_hierarchy_all_the_same(proc: Proc) -> None:
     top = proc.v2("unified", "")
     found = proc.hierarchies(f"30 22 0:26 / {top} rw - cgroup2 cgroup2 rw\n", "0::/\n")
-    assert found == (Hierarchy(2, (), top, "/", "/"),)
+    assert found == (Hierarchy(2, (), top, "/"),)
 
 
 def test_v1_has_one_hierarchy_for_each_set_of_controllers(proc: Proc) -> None:
     top = "/sys/fs/cgroup"
     assert proc.hierarchies(OTHER_MOUNTS + V1_MOUNTS, V1_CGROUP) == (
-        Hierarchy(1, (), f"{top}/systemd", "/", "/user.slice/session-1.scope", "systemd"),
-        Hierarchy(1, ("cpu", "cpuacct"), f"{top}/cpu,cpuacct", "/", "/user.slice"),
-        Hierarchy(1, ("cpuset",), f"{top}/cpuset", "/", "/"),
-        Hierarchy(1, ("memory",), f"{top}/memory", "/", "/user.slice"),
+        Hierarchy(1, (), f"{top}/systemd", "/", "systemd"),
+        Hierarchy(1, ("cpu", "cpuacct"), f"{top}/cpu,cpuacct", "/"),
+        Hierarchy(1, ("cpuset",), f"{top}/cpuset", "/"),
+        Hierarchy(1, ("memory",), f"{top}/memory", "/"),
     )
 
 
@@ -103,7 +102,14 @@ def test_hybrid_has_v1_before_v2(proc: Proc) -> None:
         (1, ("memory",), ""),
         (2, ("hugetlb",), ""),
     ]
-    assert (found[-1].mount_point, found[-1].path) == (top, "/user.slice")
+    assert found[-1].mount_point == top
+    assert list(current(proc=str(proc.path)).values()) == [
+        "/user.slice/session-1.scope",
+        "/user.slice",
+        "/",
+        "/user.slice",
+        "/user.slice",
+    ]
 
 
 def test_v2_that_the_process_is_no_member_of_is_left_out(proc: Proc) -> None:
@@ -122,8 +128,8 @@ def test_inside_a_container_the_root_is_the_group_that_is_mounted(proc: Proc) ->
         f"900 899 0:34 {group} /sys/fs/cgroup/memory ro master:18 - cgroup cgroup rw,memory\n"
     )
     [found] = proc.hierarchies(mountinfo, f"4:memory:{group}\n")
-    assert found == Hierarchy(1, ("memory",), "/sys/fs/cgroup/memory", group, group)
-    assert found.directory(found.path) == "/sys/fs/cgroup/memory"
+    assert found == Hierarchy(1, ("memory",), "/sys/fs/cgroup/memory", group)
+    assert found.directory(group) == "/sys/fs/cgroup/memory"
     assert found.directory(f"{group}/below") == "/sys/fs/cgroup/memory/below"
     assert found.directory("/docker") is None
     assert found.directory("/docker/6f2a7") is None
@@ -198,14 +204,14 @@ def test_named_hierarchy_may_have_controllers_too(proc: Proc) -> None:
     # mount -t cgroup -o cpu,name=mine
     line = "40 1 0:26 / /cg rw - cgroup cgroup rw,cpu,name=mine\n"
     assert proc.hierarchies(line, "2:cpu,name=mine:/\n") == (
-        Hierarchy(1, ("cpu",), "/cg", "/", "/", "mine"),
+        Hierarchy(1, ("cpu",), "/cg", "/", "mine"),
     )
 
 
 def test_group_whose_name_is_no_utf8_is_read(proc: Proc) -> None:
     line = "40 1 0:26 / /cg rw - cgroup cgroup rw,cpu\n"
     [found] = proc.hierarchies(line, b"2:cpu:/caf\xe9\n")
-    assert found.path == "/caf\udce9"
+    assert current(proc=str(proc.path)) == {found: "/caf\udce9"}
 
 
 def test_without_a_process_filesystem_there_is_an_error(tmp_path: Path) -> None:

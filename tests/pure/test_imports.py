@@ -22,18 +22,26 @@ LAYERS = (
     {"pyns.marshal"},
     {"pyns.plan"},
     {"pyns.container"},
-    {"pyns.command", "pyns.rootfs"},
-    {"pyns.mounts", "pyns.cgroups"},
-    {"pyns.steps", "pyns.cgroups.cgroup"},
+    {"pyns.joining"},
+    {"pyns.command", "pyns.idmap", "pyns.rootfs"},
+    {"pyns.mounts", "pyns.cgroups", "pyns.capabilities", "pyns.rlimits", "pyns.seccomp"},
+    {"pyns.cgroups.systemd"},
+    {"pyns.steps", "pyns.cgroups.cgroup", "pyns.cgroups.sweeping"},
+    {"pyns.cgroups.limiting"},
     {
         "pyns.namespaces",
+        "pyns.cgroups.bpf",
         "pyns.cgroups.killing",
         "pyns.cgroups.meter",
-        "pyns.cgroups.placing",
+        "pyns.cgroups.mounting",
+        "pyns.cgroups.owning",
         "pyns.cgroups.v1",
         "pyns.cgroups.v2",
         "pyns.cgroups.watch",
     },
+    {"pyns.cgroups.freezing", "pyns.cgroups.placing"},
+    {"pyns.cgroups.moving"},
+    {"pyns.cgroups.delegation"},
     {
         "pyns.cgroups.events",
         "pyns.cgroups.files",
@@ -43,14 +51,23 @@ LAYERS = (
         "pyns.cgroups.stats_v1",
         "pyns.cgroups.stats_v2",
     },
-    {"pyns.cgroups.stats"},
-    {"pyns.errors", "pyns.kernel", "pyns.sizes", "pyns._shim", "pyns._shim_build"},
+    {"pyns.cgroups.stats", "pyns.cgroups.values"},
+    {"pyns.cgroups.devices"},
+    {
+        "pyns.errors",
+        "pyns.kernel",
+        "pyns.sizes",
+        "pyns.syscalls",
+        "pyns._shim",
+        "pyns._shim_build",
+    },
 )
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 
 # those that point upwards, neither of which happens when the module is imported
 UPWARDS = {
     ("pyns.container", "pyns.plan"),  # a description that can show its plan
+    ("pyns.cgroups.hierarchy", "pyns.cgroups.mounting"),  # a hierarchy that can mount itself
     ("pyns.errors", "pyns.steps"),  # for the type of SpawnError.step
 }
 
@@ -149,13 +166,17 @@ def test_only_marshal_spawn_and_namespaces_touch_the_shim() -> None:
     assert sources <= {"pyns.marshal", "pyns.spawn", "pyns.namespaces"}
 
 
-def test_only_the_build_of_the_shim_needs_more_than_the_standard_library() -> None:
+def test_only_the_build_of_the_shim_and_an_extra_need_more_than_the_standard_library() -> None:
     foreign = {
-        (found.source, found.target.split(".")[0])
+        (found.source, found.target.split(".")[0], found.deferred)
         for found in IMPORTS
         if found.target.split(".")[0] not in sys.stdlib_module_names | {"pyns"}
     }
-    assert foreign == {("pyns._shim_build", "cffi")}
+    # an extra is imported when it is used, not with pyns
+    assert foreign == {
+        ("pyns._shim_build", "cffi", False),
+        ("pyns.cgroups.systemd", "jeepney", True),
+    }
 
 
 def test_kernel_is_checked_before_anything_else_of_pyns_is_imported() -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import signal
+from typing import Any
 
 import pytest
 
 from pyns import Bind, Container, Namespace, Plan, Proc, Tmpfs
 from pyns.cgroups.cgroup import Entry
 from pyns.command import Command
+from pyns.idmap import Caller, IdMap
+from pyns.joining import Joined
 from pyns.plan import build_plan
 from pyns.steps import (
     BirthInCgroup,
     ChangeDirectory,
     Clone,
+    CloneAgain,
     CloseRange,
     DefaultSignal,
     EnterCgroup,
@@ -22,8 +26,11 @@ from pyns.steps import (
     LoopbackUp,
     OpenTree,
     RestoreSignalMask,
+    SetGid,
     SetGroups,
     SetHostname,
+    SetNamespaces,
+    SetUid,
     Step,
     Unshare,
 )
@@ -48,13 +55,14 @@ EVERYTHING = Command(
     gid=100,
     uid=1000,
 )
+ROOT = Caller(0, 0)
 FULL = Container(
     root="/srv/root",
     mounts=(Bind("/usr", read_only=True), Tmpfs("/tmp", size="1M"), Proc()),
     hostname="demo",
     domainname="nis",
 )
-FULL_PLAN = build_plan(FULL, EVERYTHING, HYBRID)
+FULL_PLAN = build_plan(FULL, EVERYTHING, HYBRID, ROOT)
 
 GOLDEN = {
     "nothing": (
@@ -158,7 +166,7 @@ GOLDEN = {
     ("container", "command", "entry", "text"), GOLDEN.values(), ids=GOLDEN.keys()
 )
 def test_plan_is_printed(container: Container, command: Command, entry: Entry, text: str) -> None:
-    assert str(build_plan(container, command, entry)) == said(text)
+    assert str(build_plan(container, command, entry, ROOT)) == said(text)
 
 
 def said(text: str) -> str:
@@ -233,7 +241,7 @@ def test_groups_are_entered_right_at_the_clone(
     steps += [EnterCgroup(path, fd) for path, fd in entry.tasks]
     if entry.tasks:
         steps.append(Unshare(Namespace.CGROUP))
-    plan = build_plan(container, command, entry)
+    plan = build_plan(container, command, entry, ROOT)
     assert list(plan)[: len(steps)] == steps
     rest = {step.kind for step in list(plan)[len(steps) :]}
     assert not rest & {"birth_in_cgroup", "clone", "enter_cgroup", "unshare"}
@@ -241,7 +249,7 @@ def test_groups_are_entered_right_at_the_clone(
 
 @pytest.mark.parametrize("entry", [NONE, V2, V1, HYBRID], ids=["none", "v2", "v1", "hybrid"])
 def test_cgroup_namespace_is_made_only_when_asked_for(entry: Entry) -> None:
-    plan = build_plan(Container(namespaces=Namespace.PID), PLAIN, entry)
+    plan = build_plan(Container(namespaces=Namespace.PID), PLAIN, entry, ROOT)
     assert not any(isinstance(step, Unshare) for step in plan)
     assert Clone(Namespace.PID) in plan.steps
 
@@ -249,7 +257,7 @@ def test_cgroup_namespace_is_made_only_when_asked_for(entry: Entry) -> None:
 @pytest.mark.parametrize("name", GOLDEN)
 def test_execute_is_last_and_happens_once(name: str) -> None:
     container, command, entry, _ = GOLDEN[name]
-    plan = build_plan(container, command, entry)
+    plan = build_plan(container, command, entry, ROOT)
     assert [n for n, step in enumerate(plan, 1) if isinstance(step, Execute)] == [len(plan)]
     assert isinstance(plan.steps[-2], RestoreSignalMask)
 
@@ -257,7 +265,7 @@ def test_execute_is_last_and_happens_once(name: str) -> None:
 @pytest.mark.parametrize("last", [True, False], ids=["all", "none"])
 def test_fds_are_closed_last_of_all_or_not_at_all(last: bool) -> None:
     command = Command((b"x",), (b"/x",), (), close_fds=last)
-    plan = build_plan(FULL, command, HYBRID)
+    plan = build_plan(FULL, command, HYBRID, ROOT)
     closing = [CloseRange(3, CloseRange.LAST)] if last else []
     assert [step for step in plan if isinstance(step, CloseRange)] == closing
     assert list(plan)[-2 - len(closing) : -2] == closing
@@ -272,12 +280,12 @@ def test_cwd_is_confined_where_the_root_is_a_containers(
     namespaces: Namespace, contained: bool
 ) -> None:
     command = Command((b"x",), (b"/x",), (), cwd=b"w")
-    plan = build_plan(Container(namespaces=namespaces), command, NONE)
+    plan = build_plan(Container(namespaces=namespaces), command, NONE, ROOT)
     assert ChangeDirectory(b"w", contained) in plan.steps
 
 
 def test_new_mount_namespace_is_private_even_without_mounts() -> None:
-    plan = build_plan(Container(namespaces=Namespace.MOUNT), PLAIN, NONE)
+    plan = build_plan(Container(namespaces=Namespace.MOUNT), PLAIN, NONE, ROOT)
     assert [step.kind for step in plan][:2] == ["clone", "set_propagation"]
 
 
@@ -285,7 +293,9 @@ def test_zero_is_a_value() -> None:
     command = Command(
         (b"x",), (b"/x",), (), umask=0, process_group=0, groups=(), gid=0, uid=0, stdio=(0, 0, 0)
     )
-    kinds = [step.kind for step in build_plan(Container(namespaces=Namespace(0)), command, NONE)]
+    kinds = [
+        step.kind for step in build_plan(Container(namespaces=Namespace(0)), command, NONE, ROOT)
+    ]
     credentials = ["set_groups", "set_gid", "set_uid"]
     assert kinds[1:] == [
         "set_umask",
@@ -301,13 +311,13 @@ def test_zero_is_a_value() -> None:
 
 
 def test_signals_that_python_ignores_are_restored() -> None:
-    plan = build_plan(Container(), PLAIN, NONE)
+    plan = build_plan(Container(), PLAIN, NONE, ROOT)
     numbers = [step.number for step in plan if isinstance(step, DefaultSignal)]
     assert numbers == [signal.SIGPIPE, signal.SIGXFSZ]
 
 
 def test_plan_is_a_pure_function_of_what_is_asked() -> None:
-    assert build_plan(FULL, EVERYTHING, HYBRID) == FULL_PLAN
+    assert build_plan(FULL, EVERYTHING, HYBRID, ROOT) == FULL_PLAN
     assert len(FULL_PLAN) == len(FULL_PLAN.steps) == len(list(FULL_PLAN))
 
 
@@ -362,17 +372,88 @@ def test_every_plan_can_be_said_in_json() -> None:
 
 def test_container_shows_its_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/bin")
-    plan = Container(namespaces=Namespace.UTS, hostname="demo").plan(["ls", "-l"])
+    plan = Container(namespaces=Namespace(0)).plan(["ls", "-l"])
     assert str(plan) == said("""\
-         1. clone the child into new namespaces: uts
-         2. set the hostname to 'demo'
-         3. restore the default action of SIGPIPE
-         4. restore the default action of SIGXFSZ
-         5. close every fd from 3 on
-         6. restore the caller's signal mask
-         7. execute '/bin/ls' with arguments ['ls', '-l']""")
+         1. clone the child, in the caller's namespaces
+         2. restore the default action of SIGPIPE
+         3. restore the default action of SIGXFSZ
+         4. close every fd from 3 on
+         5. restore the caller's signal mask
+         6. execute '/bin/ls' with arguments ['ls', '-l']""")
 
 
 def test_container_plans_no_program_for_no_arguments() -> None:
     with pytest.raises(ValueError, match="args is empty: its first item is the program"):
         Container().plan([])
+
+
+ORDINARY = Caller(1000, 100)
+
+
+def first_steps(container: Container, caller: Caller) -> list[str]:
+    plan = build_plan(container, PLAIN, NONE, caller)
+    return str(plan).split(" restore ")[0].splitlines()[:-1]
+
+
+def test_an_ordinary_caller_gets_a_user_namespace_with_any_other() -> None:
+    assert first_steps(Container(namespaces=Namespace.PID), ORDINARY) == [
+        " 1. clone the child into new namespaces: user, pid",
+        " 2. write '1000 1000 1' to /proc/self/uid_map",
+        " 3. write 'deny' to /proc/self/setgroups",
+        " 4. write '100 100 1' to /proc/self/gid_map",
+    ]
+    assert first_steps(Container(namespaces=Namespace(0)), ORDINARY) == [
+        " 1. clone the child, in the caller's namespaces"
+    ]
+
+
+def test_ranges_are_the_parents_to_write_and_a_mapped_id_is_taken() -> None:
+    maps = (IdMap(0, 100000, 65536),)
+    box = Container(namespaces=Namespace.USER, uid_map=maps, gid_map=maps)
+    assert first_steps(box, ROOT) == [
+        " 1. clone the child into new namespaces: user",
+        " 2. have the parent map uids 0 100000 65536 and gids 0 100000 65536",
+        " 3. set the supplementary groups to []",
+        " 4. become the group 0",
+        " 5. become the user 0",
+    ]
+    own = (IdMap(0, 1000), IdMap(1, 100000, 65536))
+    box = Container(namespaces=Namespace.USER, uid_map=own, gid_map=(IdMap(0, 100),))
+    assert first_steps(box, ORDINARY)[1:] == [
+        " 2. have the parent map uids 0 1000 1, 1 100000 65536 and gids 0 100 1 with newuidmap and "
+        "newgidmap"
+    ]
+
+
+def test_time_is_entered_by_the_program_and_its_offsets_are_set_before() -> None:
+    box = Container(namespaces=Namespace.TIME, time_offsets={"boottime": 1.5, "monotonic": -0.5})
+    assert first_steps(box, ROOT) == [
+        " 1. clone the child, in the caller's namespaces",
+        " 2. enter new namespaces: time",
+        " 3. write 'boottime 1 500000000\\nmonotonic -1 500000000\\n' to /proc/self/timens_offsets",
+    ]
+
+
+def test_what_is_joined_comes_first_and_new_ones_are_made_in_it() -> None:
+    join: dict[Namespace, Any] = {Namespace.NET: "/run/netns/a", Namespace.USER: 5}
+    box = Container(namespaces=Namespace.PID | Namespace.CGROUP, join=join)
+    joins = (Joined(Namespace.NET, "a", 6), Joined(Namespace.USER, "process 5", 7, uid=0, gid=3))
+    plan = build_plan(box, PLAIN, HYBRID, ORDINARY, joins)
+    entered = 2 + len(HYBRID.tasks)  # birth, clone, v1 groups
+    assert plan.steps[1] == Clone(Namespace(0))
+    assert plan.steps[entered : entered + 6] == (
+        SetNamespaces(Namespace.USER, "process 5", 7),
+        SetNamespaces(Namespace.NET, "a", 6),
+        CloneAgain(Namespace.PID | Namespace.CGROUP),
+        SetGroups(()),
+        SetGid(3),
+        SetUid(0),
+    )
+
+
+def test_joined_ones_alone_need_no_second_child() -> None:
+    box = Container(namespaces=Namespace.UTS, join={Namespace.NET: "/run/netns/a"})
+    plan = build_plan(box, PLAIN, NONE, ROOT, (Joined(Namespace.NET, "a", 6),))
+    kinds = [step.kind for step in plan]
+    assert kinds[:3] == ["clone", "set_namespaces", "unshare"]
+    assert "clone_again" not in kinds

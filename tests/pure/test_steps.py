@@ -14,14 +14,19 @@ import pytest
 from cffi import FFI
 
 from pyns._shim import ffi, lib
+from pyns.capabilities import DropBounding, KeepCapabilities, RaiseAmbient, SetCapabilities
 from pyns.namespaces import Namespace
+from pyns.rlimits import INFINITY, SetRlimit
+from pyns.seccomp import InstallFilter
 from pyns.steps import (
     Attach,
     BirthInCgroup,
     ChangeDirectory,
     Clone,
+    CloneAgain,
     CloseRange,
     DefaultSignal,
+    DieWithParent,
     Duplicate,
     EnterCgroup,
     Execute,
@@ -31,6 +36,7 @@ from pyns.steps import (
     NewMount,
     NewRoot,
     NewSession,
+    NoNewPrivileges,
     OpenTree,
     Operands,
     PivotRoot,
@@ -40,11 +46,14 @@ from pyns.steps import (
     SetGid,
     SetGroups,
     SetHostname,
+    SetNamespaces,
     SetProcessGroup,
     SetUid,
     SetUmask,
     Step,
     Unshare,
+    WaitForParent,
+    WriteFile,
 )
 
 PLAN_H = Path(__file__).parents[2] / "csrc" / "plan.h"
@@ -68,7 +77,33 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
     ),
     (Clone(Namespace(0)), "clone the child, in the caller's namespaces", Operands()),
     (EnterCgroup("/cg/a", 8), "enter the cgroup /cg/a", Operands(fd=8)),
+    (
+        WaitForParent(("0 100000 65536",), ("0 5 1", "1 7 1"), True),
+        "have the parent map uids 0 100000 65536 and gids 0 5 1, 1 7 1",
+        Operands(value=10_000),
+    ),
+    (
+        WaitForParent(("0 1 1", "1 2 1", "2 3 1", "3 4 1"), (), False),
+        "have the parent map uids 0 1 1, 1 2 1, 2 3 1, ... with newuidmap and newgidmap",
+        Operands(value=10_000),
+    ),
+    (
+        WriteFile("/proc/self/uid_map", "0 1000 1"),
+        "write '0 1000 1' to /proc/self/uid_map",
+        Operands((b"/proc/self/uid_map", b"0 1000 1")),
+    ),
     (Unshare(Namespace.CGROUP), "enter new namespaces: cgroup", Operands(flags=0x02000000)),
+    (
+        SetNamespaces(Namespace.NET, "/run/netns/a", 6),
+        "join the namespaces of /run/netns/a: net",
+        Operands(fd=6, flags=0x40000000),
+    ),
+    (CloneAgain(Namespace(0)), "go on in another child, born in what is joined", Operands()),
+    (
+        CloneAgain(Namespace.PID),
+        "go on in another child, in new namespaces: pid",
+        Operands(flags=0x20000000),
+    ),
     (SetHostname(b"demo"), "set the hostname to 'demo'", Operands((b"demo",))),
     (SetDomainname(b"nis"), "set the domainname to 'nis'", Operands((b"nis",))),
     (LoopbackUp(), "bring the loopback interface up", Operands()),
@@ -124,6 +159,40 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
     ),
     (RestoreSignalMask(), "restore the caller's signal mask", Operands()),
     (
+        SetRlimit("nofile", 64, 128),
+        "set the resource limit nofile to 64, the hard limit to 128",
+        Operands(value=7, data=struct.pack("=QQ", 64, 128)),
+    ),
+    (
+        SetRlimit("core", INFINITY, INFINITY),
+        "set the resource limit core to unlimited",
+        Operands(value=4, data=b"\xff" * 16),
+    ),
+    (
+        DropBounding(("cap_chown", "cap_bpf")),
+        "drop all capabilities from the bounding set but cap_chown, cap_bpf",
+        Operands(flags=1 | 1 << 39),
+    ),
+    (KeepCapabilities(), "keep capabilities over the change of the uid", Operands()),
+    (SetCapabilities(()), "have the capabilities none", Operands()),
+    (
+        SetCapabilities(("cap_net_raw",)),
+        "have the capabilities cap_net_raw",
+        Operands(flags=1 << 13),
+    ),
+    (
+        RaiseAmbient(("cap_net_raw",)),
+        "keep over execve the capabilities cap_net_raw",
+        Operands(flags=1 << 13),
+    ),
+    (NoNewPrivileges(), "gain no new privileges by execve", Operands()),
+    (
+        InstallFilter(bytes(24)),
+        "install a seccomp filter of 3 instructions",
+        Operands(value=24, data=bytes(24)),
+    ),
+    (DieWithParent(9), "be killed when the thread that started it ends", Operands(fd=9)),
+    (
         Execute((b"/bin/ls",), (b"ls", b"-l"), (b"A=1",)),
         "execute '/bin/ls' with arguments ['ls', '-l']",
         Operands((b"/bin/ls", b"ls", b"-l", b"A=1"), flags=1, value=2),
@@ -153,11 +222,20 @@ HINTED: dict[type[Step], set[int]] = {
     BirthInCgroup: {errno.EBUSY, errno.EOPNOTSUPP, errno.EACCES},
     Clone: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS},
     Unshare: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS},
+    WriteFile: {errno.EPERM},
+    SetNamespaces: {errno.EPERM, errno.EINVAL, errno.EUSERS, errno.ESRCH},
+    CloneAgain: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS, errno.ENOMEM},
     NewRoot: {errno.ENOENT, errno.ENOTDIR},
     OpenTree: {errno.ENOENT},
     NewMount: {errno.EPERM},
     Attach: {errno.EROFS, errno.ELOOP, errno.ENOTDIR, errno.EINVAL},
     PivotRoot: {errno.EINVAL},
+    SetRlimit: {errno.EPERM},
+    DropBounding: {errno.EPERM},
+    KeepCapabilities: {errno.EPERM},
+    SetCapabilities: {errno.EPERM},
+    RaiseAmbient: {errno.EPERM},
+    InstallFilter: {errno.EACCES, errno.EINVAL},
 }
 # a hint begins as a sentence does, or with the name of a parameter or system call
 HINT = re.compile(r"(?:[A-Z]|root= |source |clone3 )[^\n]*[^\s.]")
@@ -234,8 +312,12 @@ def test_compiled_structs_are_those_of_plan_h(name: str) -> None:
 def test_hints_are_given_for_certain_errnos_only(step: Step) -> None:
     given = {number for number in errno.errorcode if step.hint(number) is not None}
     expected = HINTED.get(type(step), set())
-    if step == Clone(Namespace(0)):
+    if step in (Clone(Namespace(0)), CloneAgain(Namespace(0))):
         expected = expected - {errno.EPERM}  # without namespaces it is about something else
+    if isinstance(step, OpenTree) and not step.recursive:
+        expected = expected | {errno.EINVAL}
+    if isinstance(step, WaitForParent) and not step.privileged:
+        expected = {errno.ENOENT, errno.EPERM}
     if isinstance(step, NewMount) and step.fstype != b"proc":
         expected = set()
     assert given == expected

@@ -123,6 +123,16 @@ def test_the_well_formed_plan_that_the_others_are_made_of_runs(spawned: Callable
         pytest.param(
             CLONE + record("SET_GROUPS", text=16) + EXECUTE, TRUE, id="no groups, beyond the text"
         ),
+        pytest.param(
+            CLONE + record("INSTALL_FILTER", value=16) + EXECUTE, TRUE, id="filter beyond"
+        ),
+        pytest.param(
+            CLONE + record("INSTALL_FILTER", value=2**64 - 8) + EXECUTE, TRUE, id="filter overflows"
+        ),
+        pytest.param(CLONE + record("SET_RLIMIT") + EXECUTE, TRUE, id="rlimit half beyond"),
+        pytest.param(
+            CLONE + record("SET_RLIMIT", text=2**32 - 1) + EXECUTE, TRUE, id="rlimit beyond"
+        ),
     ],
 )
 def test_a_malformed_plan_is_einval_and_starts_nothing(
@@ -169,3 +179,13 @@ def test_execute_with_no_strings_at_all_finds_no_program(spawned: Callable[..., 
 def test_a_key_without_a_value_is_not_read(spawned: Callable[..., str]) -> None:
     steps = CLONE + record("NEW_MOUNT", count=2) + record("EXECUTE", text=10)
     assert spawned(steps, b"nosuchfs\0\0") == f"(1, {errno.ENODEV})\nno child"
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_a_filter_of_half_an_instruction_is_not_cut_off(
+    size: int, spawned: Callable[..., str]
+) -> None:
+    text = bytes(size) + TRUE
+    execute = record("EXECUTE", text=size, count=2, flags=1, value=1)
+    steps = CLONE + record("INSTALL_FILTER", value=size) + execute
+    assert spawned(steps, text) == f"(1, {errno.EINVAL})\nno child"

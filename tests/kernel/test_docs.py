@@ -1,0 +1,200 @@
+"""What docs/*.md shows is what happens: each Python block runs, by itself, and says what is shown.
+
+A block that does not hold everywhere names the fixtures that it needs in a comment before it:
+
+    <!-- needs: limits, hybrid -->
+
+Output is compared with doctest's ELLIPSIS; that of a ```python block is the ```text block after it.
+"""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from pyns import CgroupError, Limits
+from pyns.cgroups import Hierarchy, IoMax, hierarchies, v1, v2
+from pyns.cgroups.limits import Write
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+BLOCK = re.compile(
+    r"(?:^<!-- needs: (?P<needs>[^\n]*) -->\n)?"
+    r"^```(?P<language>python|pycon)\n(?P<source>.*?)^```\n"
+    r"(?:\n?^```text\n(?P<output>.*?)^```\n)?",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+class Block(NamedTuple):
+    page: str
+    line: int
+    language: str
+    source: str
+    output: str | None
+    needs: list[str]
+
+
+def blocks_of(path: Path) -> list[Block]:
+    text = path.read_text()
+    return [
+        Block(
+            path.name,
+            text.count("\n", 0, found.start("source")),
+            found["language"],
+            found["source"],
+            found["output"],
+            (found["needs"] or "").replace(",", " ").split(),
+        )
+        for found in BLOCK.finditer(text)
+    ]
+
+
+BLOCKS = [block for path in sorted(DOCS.glob("*.md")) for block in blocks_of(path)]
+
+
+def test_every_block_is_found() -> None:
+    text = "".join(path.read_text() for path in DOCS.glob("*.md"))
+    assert len(BLOCKS) == len(re.findall("^```py", text, re.MULTILINE)) > 0
+    assert len([block for block in BLOCKS if block.needs]) == text.count("<!-- needs:")
+
+
+@pytest.fixture
+def hybrid() -> None:
+    """Skip but for root where each controller has a v1 hierarchy of its own, beside v2."""
+    found = {h.controllers: (h.version, h.mount_point) for h in hierarchies()}
+    shown = {
+        (name,): (1, f"/sys/fs/cgroup/{name}") for name in ("cpu", "cpuacct", "memory", "pids")
+    }
+    on_v2 = (2, "/sys/fs/cgroup/unified")
+    if os.geteuid() or not shown.items() <= found.items() or on_v2 not in found.values():
+        pytest.skip(f"the page shows root's hybrid layout, {shown} and {on_v2}; here is {found}")
+
+
+@pytest.fixture
+def pure_v2() -> None:
+    """Skip but for root where v2 has everything, in the usual place."""
+    found = {h.mount_point: h.version for h in hierarchies()}
+    if os.geteuid() or found != {"/sys/fs/cgroup": 2}:
+        pytest.skip(f"the page shows root's v2 on /sys/fs/cgroup; here is {found}")
+
+
+@pytest.fixture
+def mounting(tmp_path: Path) -> None:
+    """Skip where this user may not mount the v1 hierarchy that the page mounts."""
+    try:
+        Hierarchy.mount(str(tmp_path), controllers=["net_cls", "net_prio"]).unmount()
+    except CgroupError as error:
+        pytest.skip(str(error))
+
+
+def output_of_script(block: Block, directory: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", block.source],
+        capture_output=True,
+        text=True,
+        cwd=directory,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def complaints_of_doctest(block: Block) -> str:
+    test = doctest.DocTestParser().get_doctest(
+        block.source, {"__name__": "__main__"}, block.page, block.page, block.line
+    )
+    said: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    runner.run(test, out=said.append)
+    return "".join(said)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.page}:{block.line}")
+def test_block_says_what_is_shown(
+    block: Block, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    for name in block.needs:
+        request.getfixturevalue(name)
+    block = block._replace(source=block.source.replace("/mnt", str(tmp_path)))
+    if block.language == "pycon":
+        assert complaints_of_doctest(block) == ""
+        return
+    said = output_of_script(block, tmp_path)
+    if block.output is not None:
+        assert doctest.OutputChecker().check_output(block.output, said, doctest.ELLIPSIS), said
+
+
+# one of each, as no version refuses it
+SAMPLES: dict[str, Any] = {
+    "memory_max": "100M",
+    "memory_high": "80M",
+    "memory_low": "10M",
+    "memory_min": "10M",
+    "memory_swap_max": 0,
+    "memory_oom_group": True,
+    "pids_max": 10,
+    "cpu_max": 0.5,
+    "cpu_max_burst": 0.1,
+    "cpu_weight": 50,
+    "cpu_idle": True,
+    "cpuset_cpus": "0",
+    "cpuset_mems": "0",
+    "io_max": [IoMax("254:0", rbps=2, wbps=2, riops=2, wiops=2)],
+    "io_weight": 50,
+    "hugetlb_max": {"2MB": 0},
+    "devices": ["c 1:3 rwm"],
+}
+
+
+def page() -> str:
+    return (DOCS / "cgroups.md").read_text()
+
+
+def rows_of_limits() -> dict[str, tuple[str, str]]:
+    """Return what the table of limits says: limit → v2, v1."""
+    table = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \|$", page(), re.MULTILINE)
+    return {name: (of_v2, of_v1) for name, of_v2, of_v1 in table if name in SAMPLES}
+
+
+def files_written(writes: Callable[[Limits], list[Write]], **limits: Any) -> set[str]:
+    """Return the files that limits are written to, none where there is no word for them."""
+    try:
+        written = writes(Limits(**limits))
+    except ValueError:
+        return set()
+    return {write.file for write in written} | {write.also[0] for write in written if write.also}
+
+
+def test_table_of_limits_is_whole() -> None:
+    limits = {field.name for field in fields(Limits)} - {"extra"}
+    assert SAMPLES.keys() == limits
+    assert rows_of_limits().keys() == limits
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize(("column", "writes"), [(0, v2.writes), (1, v1.writes)], ids=["v2", "v1"])
+def test_table_of_limits_names_the_files_that_are_written(
+    name: str, column: int, writes: Callable[[Limits], list[Write]]
+) -> None:
+    # v1 has a limit of swap only beside one of memory
+    beside: dict[str, Any] = {"memory_max": "100M"} if name == "memory_swap_max" else {}
+    written = files_written(writes, **{name: SAMPLES[name]}, **beside)
+    written -= files_written(writes, **beside)
+    said = rows_of_limits()[name][column]
+    assert said.startswith("no word for it") == (not written)
+    assert written <= set(re.findall(r"`([\w.<>]+)`", said.replace("<size>", "2MB")))
+
+
+def test_pictures_are_there() -> None:
+    for path in DOCS.glob("*.md"):
+        for picture in re.findall(r"!\[[^]]*\]\((.*?)\)", path.read_text()):
+            assert (DOCS / picture).is_file()
