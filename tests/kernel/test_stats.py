@@ -19,9 +19,11 @@ from pyns import CgroupError, Container, Limits, Namespace, Process, Usage, clon
 from pyns.cgroups import Cgroup, Hierarchy, IoStats, Stats, hierarchies
 from pyns.cgroups.files import Directory
 
-pytestmark = [pytest.mark.usefixtures("limits"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.usefixtures("limits"), pytest.mark.timeout(300)]
 
 MIB = 1 << 20
+# seconds; an emulated CPU also counts the time in which its host runs something else
+EXACT = 1.5 if "VMTEST" in os.environ else 0.010
 PYTHON = [sys.executable, "-P", "-S", "-c"]
 
 # does what it reads, line by line, and says after each how much CPU time it has used
@@ -145,10 +147,10 @@ class TestMemory:
         high = group.stats()
         program.do("kept.clear()")
         low = group.stats()
-        assert low.memory_peak == high.memory_peak
+        assert high.memory_peak is not None
         assert high.memory_current is not None
+        assert low.memory_peak == close_to(high.memory_peak)
         assert low.memory_current == close_to(high.memory_current - 40 * MIB)
-        assert (low - high).memory_peak is None
 
     def test_kernel(self, group: Cgroup, program: Program) -> None:
         before = group.stats().memory_kernel
@@ -165,7 +167,7 @@ class TestCpu:
         first, before = program.do("pass"), group.stats()
         last = program.do("spin(0.5)")
         between = group.stats() - before
-        assert between.cpu_seconds == pytest.approx(last - first, rel=0.01, abs=0.010)
+        assert between.cpu_seconds == pytest.approx(last - first, rel=0.01, abs=EXACT)
         assert between.user_seconds is not None
         assert between.system_seconds is not None
         both = between.user_seconds + between.system_seconds
@@ -184,8 +186,7 @@ class TestCpu:
         assert between.cpu_seconds is not None
         # the child has spun for 0.5 seconds, from a clock that began with it
         expected = own - first + 0.5
-        slow = 0.2 if "VMTEST" in os.environ else 0  # an emulated machine's fork and exit
-        assert expected - 0.010 <= between.cpu_seconds <= expected * 1.01 + 0.010 + slow
+        assert between.cpu_seconds == pytest.approx(expected, rel=0.01, abs=EXACT)
 
     def test_throttled(self) -> None:
         with Cgroup.create(limits=Limits(cpu_max=0.2)) as group, ExitStack() as stack:
@@ -195,10 +196,9 @@ class TestCpu:
             between = group.stats() - before
         assert between.throttled_periods is not None
         assert between.throttled_seconds is not None
-        # 200 ms of CPU take ten periods at 20 ms each; how long it is stopped depends on what
-        # else the machine does
+        # it ran 20 ms in each 100 ms
         assert between.throttled_periods >= 5
-        assert between.throttled_seconds > 0
+        assert between.throttled_seconds >= 5 * 0.050
 
     def test_without_a_limit_is_not_throttled(self) -> None:
         with Cgroup.create(limits=Limits(pids_max=5)) as group, ExitStack() as stack:
@@ -393,13 +393,10 @@ class TestReusedGroup:
             "while time.process_time() < float(sys.argv[1]): pass\n"
             "os.write(1, b'%.9f' % time.process_time())\nos._exit(0)"
         )
-        for seconds in ("0.6", "0.9", "0.3"):
+        for seconds in ("0.6", "1.2", "0.3"):
             done = run(inside(group), [*PYTHON, script, seconds], stdout=subprocess.PIPE)
-            slow = 0.2 if "VMTEST" in os.environ else 0
             told = used(done.usage).cpu_seconds
-            assert told is not None
-            said = float(done.stdout)
-            assert said - 0.010 <= told <= said * 1.01 + 0.010 + slow
+            assert told == pytest.approx(float(done.stdout), rel=0.01, abs=EXACT)
 
     def test_has_each_run_with_its_own_kills(self, group: Cgroup) -> None:
         usages = [used(run(inside(group), [*PYTHON, HOG, size]).usage) for size in ("200", "1")]

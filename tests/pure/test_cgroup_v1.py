@@ -1,4 +1,4 @@
-"""cgroup v1: which writes limits become, and what its files say."""
+"""cgroup v1: which writes limits become, and when it is frozen."""
 
 from __future__ import annotations
 
