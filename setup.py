@@ -32,7 +32,7 @@ class BuildWithInit(build_ext):
 
     def build_init(self, directory: Path) -> None:
         objects = self.compiler.compile(
-            ["csrc/init.c", "csrc/child.c", "csrc/mount.c"],
+            ["csrc/init.c", "csrc/child.c"],
             output_dir=str(Path(self.build_temp, "init")),
             include_dirs=["csrc"],
             depends=["csrc/plan.h", "csrc/shim.h", "csrc/raw.h"],

@@ -105,10 +105,10 @@ static int isolate(const struct child *child)
 static int execute(const struct child *child)
 {
 	const uint64_t default_action[4] = {0};
-	int r = sys_rt_sigaction(SIGPIPE, default_action);
+	int r = sys_rt_sigaction(SIGPIPE, default_action, NULL);
 
 	if (r == 0)
-		r = sys_rt_sigaction(SIGXFSZ, default_action);
+		r = sys_rt_sigaction(SIGXFSZ, default_action, NULL);
 	if (r == 0)
 		r = sys_close_range(3, ~0U);
 	if (r == 0)

@@ -9,6 +9,7 @@
 #ifndef RAW_H
 #define RAW_H
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <linux/futex.h>

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -27,12 +28,12 @@ from pyns import (
     SpawnError,
     clone_into,
     run,
+    seccomp,
 )
 
 pytestmark = pytest.mark.usefixtures("namespaces")
 
 BOX = Container(init=True)
-PLAIN = Container(namespaces=Namespace(0))
 PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
 RANGE = (IdMap(0, 100_000, 65_536),)
 CATCHABLE = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
@@ -511,6 +512,60 @@ class TestProgram:
             python("x = b'x' * 10**9"),
         )
         assert done.returncode == -signal.SIGKILL
+
+
+class TestHardened:
+    def test_is_as_without(self) -> None:
+        hardening: dict[str, Any] = {
+            "rlimits": {"nofile": 50, "core": 0},
+            "capabilities": ("net_raw",),
+            "no_new_privileges": True,
+            "seccomp": seccomp.default(),
+            "new_session": True,
+            "new_keyring": True,
+            "reset_signals": True,
+            "nice": 5,
+            "timer_slack_ns": 1000,
+        }
+        code = """
+            with open("/proc/self/status") as file:
+                kept = ("Sig", "Cap", "NoNew", "Seccomp:", "Seccomp_f", "Umask", "Groups")
+                say(*[line for line in file if line.startswith(kept) and line[:4] != "SigQ"])
+            say(os.getsid(0) == os.getpid(), os.nice(0), resource.getrlimit(resource.RLIMIT_NOFILE))
+        """
+        with_init, without = (output(Container(init=i, **hardening), code) for i in (True, False))
+        assert with_init == without
+        assert "Seccomp:\t2" in with_init
+
+    def test_init_has_no_more_rights_than_the_program(self) -> None:
+        box = Container(init=True, capabilities=(), no_new_privileges=True)
+        code = """
+            def rights(pid):
+                names = ("Cap", "NoNew", "Uid", "Gid", "Groups")
+                with open(f"/proc/{pid}/status") as file:
+                    return [line for line in file if line.startswith(names)]
+            say(rights(1) == rights("self"))
+        """
+        assert output(box, code) == "True"
+
+    def test_dies_with_the_caller(self) -> None:
+        script = (
+            "import sys, time; from pyns import *\n"
+            "box = Container(init=True, die_with_parent=True)\n"
+            "process = clone_into(box, ['sleep', '60'])\n"
+            "print(process.pid, flush=True); time.sleep(60)"
+        )
+        with subprocess.Popen([sys.executable, "-P", "-c", script], stdout=PIPE) as caller:
+            assert caller.stdout is not None
+            pidfd = os.pidfd_open(int(caller.stdout.readline()))
+            caller.kill()
+        try:
+            assert select.select([pidfd], [], [], 20)[0]
+        finally:
+            os.close(pidfd)
+
+    def test_can_be_joined(self, sleeping: Process) -> None:
+        assert run(sleeping, ["sh", "-c", "cat /proc/1/comm"], stdout=PIPE).stdout == b"pyns-init\n"
 
 
 # Prints what the kernel does not forbid to do to PID 1, though it may fail for other reasons.
