@@ -119,11 +119,17 @@ class Clone(Step):
         return Operands(flags=self.namespaces.value)
 
     def hint(self, error: int) -> str | None:
+        if error == errno.EPERM and Namespace.USER in self.namespaces:
+            return (
+                "User namespaces are forbidden here: by kernel.unprivileged_userns_clone or "
+                "kernel.apparmor_restrict_unprivileged_userns (sysctl), by a container's seccomp "
+                "filter, or because the caller runs in a chroot"
+            )
         if error == errno.EPERM and self.namespaces:
             return (
-                "New namespaces need CAP_SYS_ADMIN: run as root (user namespaces, "
-                "which lend it to anyone, are not supported yet). Inside a "
-                "container: it was started without that capability, or a seccomp filter forbids it"
+                "New namespaces need CAP_SYS_ADMIN: add Namespace.USER, which lends it to anyone. "
+                "Inside a container: it was started without that capability, or a seccomp filter "
+                "forbids it"
             )
         return {
             errno.ENOSPC: "A limit in /proc/sys/user/max_*_namespaces is reached, or "
