@@ -153,8 +153,12 @@ def find_candidates(executable: StrPath, env: Environment | None) -> tuple[bytes
         raise ValueError("the program's name is empty")
     if os.path.dirname(encoded):
         return (encoded,)
-    directories = os.get_exec_path(env)  # type: ignore[arg-type]  # takes bytes as well
-    return tuple(os.path.join(os.fsencode(directory), encoded) for directory in directories)
+    if env is None:  # as below, but ten times as fast, which each spawn would pay
+        directories = os.environb.get(b"PATH", os.fsencode(os.defpath)).split(b":")
+    else:
+        paths = os.get_exec_path(env)  # type: ignore[arg-type]  # takes bytes as well
+        directories = [os.fsencode(path) for path in paths]
+    return tuple([os.path.join(directory, encoded) for directory in directories])
 
 
 def _without_nul(what: str, encoded: bytes) -> bytes:
