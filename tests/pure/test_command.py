@@ -296,3 +296,10 @@ def test_target_that_is_no_container_is_refused(target: Any) -> None:
 def test_run_refuses_what_subprocess_does(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         run(NOTHING, ["true"], **options)
+
+
+def test_environment_of_the_caller_is_that_of_os(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYNS_TEST", "\udcff=x")
+    expected = tuple(key + b"=" + value for key, value in os.environb.items())
+    assert encode_environment(None) == expected
+    assert b"PYNS_TEST=\xff=x" in expected
