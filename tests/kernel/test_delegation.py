@@ -302,7 +302,7 @@ class TestNotThere:
 class TestOccupied:
     def test_names_who_is_in_it(self, inner: tuple[Cgroup, str, Limits]) -> None:
         del inner  # it has to be possible
-        group = Cgroup.create("occupied")
+        group = Cgroup.create("occupied", limits=limits_of_v2())
         with group, Process(["sleep", "60"]) as process:
             group.add(process.pid)
             error = refusal(lambda: hand_down_something(group))
@@ -312,7 +312,7 @@ class TestOccupied:
 
     def test_by_the_caller_says_how_to_leave(self, inner: tuple[Cgroup, str, Limits]) -> None:
         del inner
-        with Cgroup.create("occupied") as group:
+        with Cgroup.create("occupied", limits=limits_of_v2()) as group:
             reader, writer = os.pipe()
             child = os.fork()
             if child == 0:
@@ -333,15 +333,19 @@ class TestOccupied:
         assert 'The caller is in it: Cgroup.own(leaf="main") moves it into a child It works' in said
 
 
-def hand_down_something(group: Cgroup) -> None:
-    """Make and remove a group below, with a limit that needs a controller of v2's."""
-    [path] = [path for path in group.paths if Path(path, "cgroup.controllers").exists()]
-    offered = Path(path, "cgroup.controllers").read_text().split()
+def limits_of_v2() -> Limits:
+    """Return limits that limit nothing, and need a controller of v2's."""
+    offered = [c for h in hierarchies() if h.version == 2 for c in h.controllers]
     files = {"pids": "pids.max", "memory": "memory.max", "hugetlb": "hugetlb.2MB.max"}
     limits = {files[c]: "max" for c in offered if c in files}
     if not limits:
-        pytest.skip(f"{path} has only {offered}")
-    Cgroup.create(limits=Limits(extra=limits), parent=group).remove()
+        pytest.skip(f"v2 has only {offered}")
+    return Limits(extra=limits)
+
+
+def hand_down_something(group: Cgroup) -> None:
+    """Make and remove a group below, with a limit that needs a controller of v2's."""
+    Cgroup.create(limits=limits_of_v2(), parent=group).remove()
 
 
 class TestReadOnly:
