@@ -50,6 +50,23 @@ static int new_root(struct child *child, const char *path)
 	return r;
 }
 
+/* pivot_root takes only what is attached. */
+static int attach_root(struct child *child, const char *path)
+{
+	int directory = sys_openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int r;
+
+	if (directory < 0)
+		return directory;
+	r = move_mount(child->tree, directory);
+	sys_close(directory);
+	if (r < 0)
+		return r;
+	r = take(&child->root, child->tree);
+	child->tree = -1;
+	return r;
+}
+
 static int open_tree(struct child *child, const char *source, uint64_t flags)
 {
 	return take(&child->tree,
@@ -546,6 +563,8 @@ int mount_step(struct child *child, const struct step *step, const char *text)
 		return host_root(child);
 	case STEP_NEW_ROOT:
 		return new_root(child, text);
+	case STEP_ATTACH_ROOT:
+		return attach_root(child, text);
 	case STEP_OPEN_TREE:
 		return open_tree(child, text, step->flags);
 	case STEP_SET_ATTRIBUTES:

@@ -13,7 +13,7 @@ enum step_kind {
 	/* done by the child */
 	STEP_ENTER_CGROUP,    /* fd: tasks file of a v1 cgroup */
 	STEP_WAIT_FOR_PARENT, /* value: milliseconds at most; see wait_for_child */
-	STEP_WRITE_PROC,      /* text: path, content */
+	STEP_WRITE_PROC,      /* text: path, content; fd: where a relative path begins */
 	STEP_SET_NAMESPACES,  /* fd; flags: CLONE_NEW..., of what is to be joined */
 	STEP_CLONE_AGAIN,     /* flags: CLONE_NEW...; another child goes on with the plan */
 	STEP_UNSHARE,         /* flags: CLONE_NEW... */
@@ -23,10 +23,11 @@ enum step_kind {
 	STEP_SET_PROPAGATION, /* flags: MS_PRIVATE, ...: of every mount */
 	STEP_HOST_ROOT,       /* mounts go below the root as it is */
 	STEP_NEW_ROOT,        /* text: directory. Mounts go below a copy of it */
-	STEP_OPEN_TREE,       /* text: source; flags: AT_RECURSIVE or 0 */
-	STEP_SET_ATTRIBUTES,  /* of the mount in hand. flags: MOUNT_ATTR_... */
-	STEP_NEW_MOUNT,       /* text: fstype, then key, value or "", ...; flags: MOUNT_ATTR_... */
-	STEP_ATTACH,          /* text: target of the mount in hand */
+	STEP_ATTACH_ROOT, /* text: directory. Mounts go below the mount in hand, attached there */
+	STEP_OPEN_TREE,   /* text: source; flags: AT_RECURSIVE or 0 */
+	STEP_SET_ATTRIBUTES, /* of the mount in hand. flags: MOUNT_ATTR_... */
+	STEP_NEW_MOUNT,      /* text: fstype, then key, value or "", ...; flags: MOUNT_ATTR_... */
+	STEP_ATTACH,         /* text: target of the mount in hand */
 	STEP_PIVOT_ROOT,
 
 	/* what is in mounts, and what is seen of them */

@@ -180,6 +180,24 @@ class Unstage(Step):
 
 
 @dataclass(frozen=True)
+class AttachRoot(Step):
+    """Makes the mount in hand the new root, once it is attached somewhere (move_mount(2))."""
+
+    kind = "attach_root"
+    # pivot_root takes only a mount that is attached; here it hides nothing that anybody would bind
+    place: bytes = b"/proc/self/fdinfo"
+
+    def describe(self) -> str:
+        return f"mount it on {quoted(self.place)} for now, as the new root"
+
+    def operands(self) -> Operands:
+        return Operands((self.place,))
+
+    def hint(self, error: int) -> str | None:
+        return "The caller has to have a /proc" if error == errno.ENOENT else None
+
+
+@dataclass(frozen=True)
 class SetRootAttributes(Step):
     """Gives attributes to the root's mount, or to all below it but itself (mount_setattr(2))."""
 

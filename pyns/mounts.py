@@ -37,7 +37,7 @@ def encode_path(what: str, path: StrPath) -> bytes:
     return encoded
 
 
-def encode_target(path: StrPath, what: str = "target") -> bytes:
+def encode_target(path: StrPath, what: str = "target", *, or_root: bool = False) -> bytes:
     """Return a target without needless slashes; ValueError if it is not below the root."""
     encoded = encode_path(what, path)
     parts = [part for part in encoded.split(b"/") if part not in (b"", b".")]
@@ -45,7 +45,7 @@ def encode_target(path: StrPath, what: str = "target") -> bytes:
         raise ValueError(f"{what}={path!r} is not absolute: it is a path inside the container")
     if b".." in parts:
         raise ValueError(f"{what}={path!r} contains '..': name the place itself")
-    if not parts:
+    if not parts and not or_root:
         raise ValueError(f"{what}='/' is the root: that is Container(root=...)")
     return b"/" + b"/".join(parts)
 
@@ -127,9 +127,19 @@ class Entry(Mount):
 class Filesystem(Mount):
     """A filesystem of the container's own: entries can be made in it before anybody sees it."""
 
-    def steps(self, entries: Sequence[Entry] = ()) -> Iterator[Step]:
-        """Yield the steps that mount it, with these entries in it."""
+    @property
+    def place(self) -> bytes:
+        """The target; "/" for what is to be the root itself."""
+        return encode_target(getattr(self, "target"), or_root=True)  # noqa: B009
+
+    def make(self, entries: Sequence[Entry] = ()) -> Iterator[Step]:
+        """Yield the steps after which it is in hand, with these entries in it."""
         raise NotImplementedError
+
+    def steps(self, entries: Sequence[Entry] = ()) -> Iterator[Step]:
+        """Yield: make it, attach it."""
+        yield from self.make(entries)
+        yield Attach(self.place)
 
     def fill(self, entries: Sequence[Entry]) -> Iterator[Step]:
         """Yield the steps that make the entries, while it is in hand."""
@@ -195,7 +205,7 @@ class Tmpfs(Filesystem):
     """An empty filesystem in memory, nosuid and nodev.
 
     Args:
-        target: where, inside.
+        target: where, inside; "/" as `Container.root`.
         size: bytes or "64M"; None for the kernel's default, half of the RAM. Its pages are charged
             to the cgroup of who writes them.
         mode: permission bits of its root directory.
@@ -205,7 +215,7 @@ class Tmpfs(Filesystem):
         read_only: nothing can be written, once the `Dir` and `Symlink` that lie in it are made.
 
     Raises:
-        ValueError: the target is not absolute, is "/" or contains ".."; the size is not one.
+        ValueError: the target is not absolute, or contains ".."; the size is not one.
 
     Needs: CAP_SYS_ADMIN in the mount namespace.
     Source: tmpfs(5).
@@ -223,13 +233,13 @@ class Tmpfs(Filesystem):
     read_only: bool = False
 
     def __post_init__(self) -> None:
-        encode_target(self.target)
+        encode_target(self.target, or_root=True)
         check_bools(self, "noexec", "read_only")
         tmpfs_limits(self.size, self.inodes)
         check_mode(self.mode)
 
-    def steps(self, entries: Sequence[Entry] = ()) -> Iterator[Step]:
-        """Yield: make it, fill it, make it read-only, attach it."""
+    def make(self, entries: Sequence[Entry] = ()) -> Iterator[Step]:
+        """Yield: make it, fill it, make it read-only."""
         options = ((b"mode", b"%o" % self.mode), *tmpfs_limits(self.size, self.inodes))
         attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
         if self.noexec:
@@ -238,4 +248,3 @@ class Tmpfs(Filesystem):
         yield from self.fill(entries)
         if self.read_only:
             yield SetAttributes(MOUNT_ATTR_RDONLY)
-        yield Attach(self.place)

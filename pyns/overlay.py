@@ -17,7 +17,7 @@ from pyns.mounts import (
     encode_target,
     tmpfs_limits,
 )
-from pyns.steps import Attach, NewMount, OpenTree, SetAttributes, Step
+from pyns.steps import NewMount, OpenTree, SetAttributes, Step
 
 _LAYERS_MAX = 64  # ASIDE_MAX of csrc/shim.h
 
@@ -27,7 +27,7 @@ class Overlay(Filesystem):
     """Directories laid over each other; what is written goes to the uppermost.
 
     Args:
-        target: where, inside.
+        target: where, inside; "/" as `Container.root`.
         lower: directories of the caller's, never written; the first lies on top. At most 64.
             Mounts below them are not part of it.
         upper: directory of the caller's, an absolute path, that takes what is written and keeps it.
@@ -45,7 +45,7 @@ class Overlay(Filesystem):
 
     Raises:
         ValueError: no lower, or upper without work, or size with upper; the target is not absolute,
-            is "/" or contains "..".
+            or contains "..".
 
     Needs: CAP_SYS_ADMIN in the mount namespace; in a user namespace Linux 5.11.
     Source: mount(8) on overlay, filesystems/overlayfs of the kernel's documentation.
@@ -68,7 +68,7 @@ class Overlay(Filesystem):
     noexec: bool = False
 
     def __post_init__(self) -> None:
-        encode_target(self.target)
+        encode_target(self.target, or_root=True)
         if isinstance(self.lower, (str, bytes, os.PathLike)):
             raise TypeError(f"lower={self.lower!r}: give a sequence of directories")
         object.__setattr__(self, "lower", tuple(self.lower))
@@ -90,7 +90,7 @@ class Overlay(Filesystem):
             if path is not None and not encode_path(name, path).startswith(b"/"):
                 raise ValueError(f"{name}={path!r} is not absolute")
 
-    def steps(self, entries: Sequence[Entry] = ()) -> Iterator[Step]:
+    def make(self, entries: Sequence[Entry] = ()) -> Iterator[Step]:
         """Yield: gather the layers on a private tmpfs, make the overlay of them, let go of it."""
         # first: nothing of the caller's can be looked up while the stage lies over the root
         for path in self.lower:
@@ -111,7 +111,6 @@ class Overlay(Filesystem):
         yield from self.fill(entries)
         if attributes := attributes_of(self):
             yield SetAttributes(attributes)
-        yield Attach(self.place)
 
     def _options(self, places: Sequence[bytes]) -> tuple[tuple[bytes, bytes], ...]:
         upper, work = b"upper", b"work"

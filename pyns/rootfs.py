@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pyns.entries import arrange
 from pyns.masks import mask_steps, prepare_steps
-from pyns.mount_steps import SetRootAttributes
+from pyns.mount_steps import AttachRoot, SetRootAttributes
 from pyns.mounts import Filesystem, Mount, StrPath
 from pyns.steps import MOUNT_ATTR_RDONLY, HostRoot, NewRoot, PivotRoot, Step
 
 
 def root_steps(
-    root: StrPath | None,
+    root: StrPath | Filesystem | None,
     mounts: Iterable[Mount],
     *,
     read_only: bool = False,
@@ -23,21 +23,26 @@ def root_steps(
     """Yield the steps from the host's mount tree to the container's.
 
     Args:
-        root: directory of the caller's that becomes /; None to keep the caller's root.
+        root: directory of the caller's, or a new filesystem, that becomes /; None to keep the
+            caller's root.
         mounts: in this order, beneath that root.
         read_only: whether the root, with what was mounted below it before, is read-only.
         masked: paths beneath the root that are hidden.
         protected: paths beneath the root that are read-only.
     """
     arranged = arrange(mounts, has_root=root is not None)
-    if root is not None:
+    if isinstance(root, Filesystem):
+        yield HostRoot()
+        yield from root.make()
+        yield AttachRoot()
+    elif root is not None:
         # first: a mount made beneath it now would be hidden under the copy
         yield NewRoot(os.fsencode(root))
     elif arranged or read_only or masked or protected:
         yield HostRoot()
     if masked:
         yield from prepare_steps()
-    if read_only:
+    if read_only and not isinstance(root, Filesystem):
         # before the mounts, which say for themselves whether they can be written
         yield SetRootAttributes(MOUNT_ATTR_RDONLY, below=True)
     for mount, entries in arranged:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pyns.mount_steps import AttachRoot, MakeSymlink
 from pyns.namespaces import Namespace
 from pyns.steps import (
     MOUNT_ATTR_NODEV,
@@ -144,6 +145,29 @@ def test_a_new_root_that_is_no_directory_fails(
 
 def test_the_new_root_fails_with_eperm_without_privilege(failure: Failure) -> None:
     assert failure(*MOUNTS, SetUid(NOBODY), NewRoot(b"/")) == (3, errno.EPERM)
+
+
+def test_a_new_mount_becomes_the_root(output: Output) -> None:
+    usr = (OpenTree(b"/usr", True), Attach(b"/usr"))
+    links = (MakeSymlink(b"/bin", False, b"usr/bin"), MakeSymlink(b"/lib64", False, b"usr/lib64"))
+    libraries = MakeSymlink(b"/lib", False, b"usr/lib")
+    steps = (*MOUNTS, TMPFS, AttachRoot(), *usr, *links, libraries, PivotRoot())
+    assert output(*steps, script="echo /*; pwd") == "/bin /lib /lib64 /usr\n/"
+
+
+@pytest.mark.parametrize(
+    ("steps", "error"),
+    [
+        ((AttachRoot(),), errno.EBADF),
+        ((TMPFS, AttachRoot(b"/nonexistent")), errno.ENOENT),
+        ((TMPFS, AttachRoot(b"/dev/null")), errno.ENOTDIR),
+    ],
+    ids=["nothing in hand", "no such place", "a file"],
+)
+def test_a_root_that_can_not_be_attached_fails(
+    steps: tuple[Step, ...], error: int, failure: Failure
+) -> None:
+    assert failure(*MOUNTS, *steps) == (1 + len(steps), error)
 
 
 @pytest.mark.parametrize("recursive", [False, True])
