@@ -31,9 +31,9 @@ static int enter_cgroup(const struct step *step)
 }
 
 /* /proc/self of the caller's /proc is this process, whatever its PID namespace. */
-static int write_proc(const char *path, const char *content)
+static int write_proc(int directory, const char *path, const char *content)
 {
-	int fd = sys_openat(AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
+	int fd = sys_openat(directory, path, O_WRONLY | O_CLOEXEC);
 	long r;
 
 	if (fd < 0)
@@ -315,7 +315,7 @@ static int run_step(struct child *child, const struct step *step)
 	case STEP_CLONE_AGAIN:
 		return clone_again(child, step->flags);
 	case STEP_WRITE_PROC:
-		return write_proc(text, after(text));
+		return write_proc(step->fd >= 0 ? step->fd : AT_FDCWD, text, after(text));
 	case STEP_UNSHARE:
 		return sys_unshare(step->flags);
 	case STEP_SET_HOSTNAME:
@@ -373,7 +373,7 @@ static int run_step(struct child *child, const struct step *step)
 	case STEP_RESET_SIGNALS:
 		return reset_signals(child);
 	case STEP_SET_OOM_SCORE_ADJ:
-		return write_proc("/proc/self/oom_score_adj", text);
+		return write_proc(AT_FDCWD, "/proc/self/oom_score_adj", text);
 	case STEP_SET_NICE:
 		return sys_setpriority(PRIO_PROCESS, 0, (int)step->value);
 	case STEP_SET_AFFINITY:
@@ -381,7 +381,7 @@ static int run_step(struct child *child, const struct step *step)
 	case STEP_SET_TIMER_SLACK:
 		return sys_prctl(PR_SET_TIMERSLACK, step->value);
 	case STEP_SET_EXEC_LABEL:
-		return write_proc(text, after(text));
+		return write_proc(AT_FDCWD, text, after(text));
 	case STEP_CREATE_RULESET:
 		child->ruleset = sys_landlock_create_ruleset(text, step->value);
 		return child->ruleset < 0 ? child->ruleset : 0;

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyns.capabilities import parse_capabilities
 from pyns.cgroups import Cgroup, Limits
+from pyns.command import encode_environment
 from pyns.entries import arrange
-from pyns.idmap import IdMap, check_maps
+from pyns.idmap import Caller, IdMap, check_maps
 from pyns.joining import Target, check_join
 from pyns.kernelfs import Proc
 from pyns.labels import check_label
 from pyns.landlock import Landlock
-from pyns.mounts import Mount, StrPath, encode_path, encode_target
+from pyns.mounts import Filesystem, Mount, StrPath, Tmpfs, encode_path, encode_target
 from pyns.namespaces import Namespace
+from pyns.overlay import Overlay
 from pyns.rlimits import Rlimit, Rlimits, parse_rlimits
+from pyns.sandbox import LIMITS, possible_limits, preset
 from pyns.scheduling import check_int, parse_cpus
 from pyns.seccomp import check_filter
 from pyns.steps import SetPropagation
 
 if TYPE_CHECKING:
-    from pyns.command import Arguments
+    from pyns.command import Arguments, Environment
     from pyns.plan import Plan
 
 DEFAULT_NAMESPACES = (
@@ -45,7 +48,8 @@ class Container:
 
     Args:
         namespaces: those to make; the rest is shared with the caller. `Namespace(0)` makes none.
-        root: directory of the caller's that becomes /; None keeps the caller's.
+        root: directory of the caller's that becomes /; or a new filesystem, `Tmpfs("/")` or
+            `Overlay("/", ...)`; None keeps the caller's.
         mounts: in this order, after the root. None: a fresh /proc if MOUNT and PID are new. Given
             ones are taken as they are, so /proc is among them when it is wanted.
         read_only: the root is read-only, with all that was mounted below it outside. The `mounts`
@@ -66,9 +70,13 @@ class Container:
             that is in it, or an open file (of a namespace, or a pidfd).
         uid_map: which uids there are in a new USER namespace, and which these are outside. None:
             the caller's own, as the same. An unprivileged caller who asks for any namespace gets
-            USER with it: it lends him the right to the others.
+            USER with it: it lends him the right to the others. A privileged one whose program keeps
+            no `capabilities` enters USER when all else is done: what is mounted is looked up and
+            made as himself, and the other namespaces are not the program's.
         gid_map: likewise. Unless the caller is privileged, his supplementary groups stay, and
             can't be changed.
+        max_user_namespaces: how many user namespaces may be made inside; 0 forbids them. Takes
+            `capabilities` without CAP_SYS_RESOURCE, with which it could be raised again.
         time_offsets: by how many seconds "monotonic" and "boottime" are ahead, in a new TIME
             namespace.
         cgroup: a group to be in. It is not removed.
@@ -99,6 +107,7 @@ class Container:
             starts it.
         apparmor_profile: AppArmor profile that it runs under.
         selinux_label: SELinux context that it runs in.
+        env: environment where `clone_into` is given none; None: the caller's.
         init: whether pyns-init is PID 1, and the program its child: it passes signals on, reaps
             orphans and ends with the program. It counts as one process. See docs/pid1.md.
 
@@ -116,7 +125,7 @@ class Container:
     """
 
     namespaces: Namespace = DEFAULT_NAMESPACES
-    root: StrPath | None = None
+    root: StrPath | Filesystem | None = None
     mounts: Sequence[Mount] | None = None
     read_only: bool = False
     masked_paths: Sequence[StrPath] = ()
@@ -128,6 +137,7 @@ class Container:
     join: Mapping[Namespace, Target] | tuple[tuple[Namespace, Target], ...] = ()
     uid_map: Sequence[IdMap] | None = None
     gid_map: Sequence[IdMap] | None = None
+    max_user_namespaces: int | None = None
     time_offsets: Mapping[str, float] | tuple[tuple[str, float], ...] = ()
     cgroup: Cgroup | None = None
     limits: Limits | None = None
@@ -147,6 +157,7 @@ class Container:
     timer_slack_ns: int | None = None
     apparmor_profile: str | None = None
     selinux_label: str | None = None
+    env: Environment | tuple[tuple[str, StrPath], ...] | None = None
     init: bool = False
 
     def __post_init__(self) -> None:
@@ -156,8 +167,6 @@ class Container:
         self._check_types()
         self._check_mounts()
         self._check_hardening()
-        if self.root is not None:
-            encode_path("root", self.root)
         for name in ("hostname", "domainname"):
             _check_name(name, getattr(self, name))
         for name, value, namespace in (
@@ -172,12 +181,14 @@ class Container:
             ("loopback", self.loopback, Namespace.NET),
             ("uid_map", self.uid_map, Namespace.USER),
             ("gid_map", self.gid_map, Namespace.USER),
+            ("max_user_namespaces", self.max_user_namespaces is not None, Namespace.USER),
             ("time_offsets", self.time_offsets, Namespace.TIME),
             ("init", self.init, Namespace.PID),
         ):
             if value and namespace not in self.namespaces:
                 raise ValueError(
-                    f"{name}={value!r} would be the caller's own: add Namespace.{namespace.name}"
+                    f"{name}={getattr(self, name)!r} would be the caller's own: "
+                    f"add Namespace.{namespace.name}"
                 )
 
     @property
@@ -202,6 +213,11 @@ class Container:
         return tuple(dict(self.join).items())
 
     @property
+    def environment(self) -> Environment | None:
+        """The environment where none is given; None: the caller's."""
+        return None if self.env is None else dict(self.env)
+
+    @property
     def has_loopback(self) -> bool:
         """Whether lo is brought up."""
         return Namespace.NET in self.namespaces if self.loopback is None else self.loopback
@@ -211,6 +227,55 @@ class Container:
         """Whether the caller's directory may be below one of the mounts."""
         return self.root is None and bool(self.all_mounts or self.masked_paths)
 
+    @classmethod
+    def sandbox(
+        cls,
+        root: StrPath | Filesystem | None = None,
+        *,
+        mounts: Sequence[Mount] = (),
+        host_id: int = 65534,
+        **fields: Any,
+    ) -> Container:
+        """Return the container for code that nobody trusts.
+
+        It is in new namespaces of every kind but TIME, with a read-only root, /proc with Docker's
+        masks, a minimal /dev and an empty /tmp of 256 MiB; it reaches no network, has no
+        capabilities, can't gain any, makes no user namespace and only the system calls of
+        `pyns.seccomp.default`; it dies with the caller. What it is protected from, and what not:
+        docs/sandbox.md.
+
+        Args:
+            root: as for a Container. None: the host's programs and libraries (/usr and what of /etc
+                they need), and nothing else of the host's.
+            mounts: after those of the preset. It can write /tmp and what is mounted writable here.
+            host_id: uid and gid that it has outside, if the caller is privileged; others can only
+                lend their own. Inside it is 1000. What else runs under this id shares its files.
+            fields: of a Container, in place of the preset's. `limits`, if not given: 1 GiB of
+                memory and 256 processes where the caller may have a cgroup, which is tried; else
+                none but the rlimits, which leave memory unlimited. Given ones are never left out.
+
+        Returns:
+            The container; print its `plan`, or use `dataclasses.replace`.
+
+        Raises:
+            ValueError: `host_id` is that of root, or a combination makes no sense.
+
+        Needs: nothing, where unprivileged user namespaces are allowed. Write access to cgroups for
+            limits.
+        Source: namespaces(7), capabilities(7), seccomp(2).
+
+        Example:
+            >>> box = Container.sandbox(limits=None)
+            >>> box.capabilities, box.no_new_privileges, box.max_user_namespaces
+            ((), True, 0)
+        """
+        if host_id == 0:
+            raise ValueError("host_id=0 would be the host's root: what it may, the program may")
+        chosen = preset(root, tuple(mounts), Caller.current(), host_id) | fields
+        if "limits" not in fields:
+            chosen["limits"] = possible_limits() if chosen.get("cgroup") is None else LIMITS
+        return cls(**chosen)
+
     def _normalise(self) -> None:
         """Make a tuple of what may be an iterator, or changed later."""
         for name in ("mounts", "uid_map", "gid_map"):
@@ -219,6 +284,10 @@ class Container:
                 object.__setattr__(self, name, tuple(value))
         join = self.join if isinstance(self.join, Mapping) else dict(self.join)
         object.__setattr__(self, "join", check_join(join))
+        if self.env is not None:
+            environment = dict(self.env)
+            encode_environment(environment)  # ValueError for what can't be one
+            object.__setattr__(self, "env", tuple(environment.items()))
         offsets = self.time_offsets
         pairs = offsets.items() if isinstance(offsets, Mapping) else offsets
         object.__setattr__(self, "time_offsets", tuple(pairs))
@@ -280,6 +349,14 @@ class Container:
             if not isinstance(self.landlock, Landlock):
                 raise TypeError(f"landlock={self.landlock!r}: give Landlock(...)")
             self._check_privilege_of("landlock")
+        check_int("max_user_namespaces", self.max_user_namespaces, 0, 2**31 - 1)
+        if self.max_user_namespaces is not None and (
+            self.capabilities is None or "cap_sys_resource" in self.capabilities
+        ):
+            raise ValueError(
+                "max_user_namespaces could be raised again by the program: add capabilities=(...) "
+                "without sys_resource"
+            )
         check_int("oom_score_adj", self.oom_score_adj, -1000, 1000)
         check_int("nice", self.nice, -20, 19)
         check_int("timer_slack_ns", self.timer_slack_ns, 0, 2**63 - 1)
@@ -294,6 +371,16 @@ class Container:
             raise ValueError(f"{name} without CAP_SYS_ADMIN: add no_new_privileges=True")
 
     def _check_mounts(self) -> None:
+        if isinstance(self.root, Mount):
+            if not isinstance(self.root, (Tmpfs, Overlay)) or self.root.place != b"/":
+                raise ValueError(
+                    f'root={self.root!r}: give a path, Tmpfs("/") or Overlay("/", ...)'
+                )
+        elif self.root is not None:
+            encode_path("root", self.root)
+        for mount in self.all_mounts:
+            if mount.place == b"/":
+                raise ValueError(f"{mount!r} is the root: that is Container(root=...)")
         arrange(self.all_mounts, has_root=self.root is not None)
         if self.propagation not in SetPropagation.FLAGS:
             known = ", ".join(SetPropagation.FLAGS)

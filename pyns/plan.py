@@ -109,6 +109,7 @@ def build_plan(
     joins: Sequence[Joined] = (),
     *,
     parent_pidfd: int = -1,
+    proc: int = -1,
     init: ExecuteInit | None = None,
 ) -> Plan:
     """Order everything that is asked for into steps. Each comment says what another order does.
@@ -120,6 +121,7 @@ def build_plan(
         caller: who starts it.
         joins: the namespaces to join, opened.
         parent_pidfd: of the thread that will clone, for `die_with_parent`.
+        proc: fd of the caller's /proc, for `max_user_namespaces`.
         init: how pyns-init is executed, if it is to be PID 1.
     """
     new = container.namespaces
@@ -138,24 +140,25 @@ def build_plan(
     late = new & Namespace.CGROUP if entry.tasks else Namespace(0)
     if joins:
         late = new
-    steps.append(Clone(new & ~late & ~Namespace.TIME))
+    # Entered by the program's execve; until then, and only then, the offsets can be set.
+    last = new & Namespace.TIME
+    # What a privileged caller sets up before it is looked up with his rights (EACCES), and none of
+    # the other namespaces belongs to it: of use to a program with capabilities only.
+    if caller.is_privileged and not joins and container.capabilities == ():
+        last |= new & Namespace.USER
+    steps.append(Clone(new & ~late & ~last))
 
     # First of all: what follows is charged to the child's own limits.
     steps += [EnterCgroup(path, fd) for path, fd in entry.tasks]
     if joins:
-        steps += _join_steps(joins, new & ~Namespace.TIME)
+        steps += _join_steps(joins, new & ~last)
         late = Namespace(0)
-    if Namespace.USER in new:
+    if Namespace.USER in new & ~last:
         # As long as no id is mapped, no file can be made (EOVERFLOW). /proc is the caller's still.
-        steps += map_steps(
-            (IdMap(caller.uid, caller.uid),) if container.uid_map is None else container.uid_map,
-            (IdMap(caller.gid, caller.gid),) if container.gid_map is None else container.gid_map,
-            caller,
-        )
+        steps += _user_steps(container, caller, proc)
     if late:
         steps.append(Unshare(late))
     if Namespace.TIME in new:
-        # Entered by the program's execve; until then, and only then, the offsets can be set.
         steps.append(Unshare(Namespace.TIME))
         if container.time_offsets:
             steps.append(
@@ -211,6 +214,10 @@ def build_plan(
     if init is None:
         steps += _own_steps(container, command)
 
+    if Namespace.USER in last:
+        # After all that needs capabilities over anything else (EPERM).
+        steps.append(Unshare(Namespace.USER))
+        steps += _user_steps(container, caller, proc)
     if container.capabilities is not None:
         # While there is CAP_SETPCAP: before the uid changes (EPERM).
         changes_uid = command.uid is not None
@@ -274,6 +281,18 @@ def _join_steps(joins: Sequence[Joined], new: Namespace) -> Iterator[Step]:
             yield SetUid(join.uid)
 
 
+def _user_steps(container: Container, caller: Caller, proc: int) -> Iterator[Step]:
+    yield from map_steps(
+        (IdMap(caller.uid, caller.uid),) if container.uid_map is None else container.uid_map,
+        (IdMap(caller.gid, caller.gid),) if container.gid_map is None else container.gid_map,
+        caller,
+    )
+    if container.max_user_namespaces is not None:
+        # a limit of the namespace that one is in: not before, when it would be the caller's
+        limit = str(container.max_user_namespaces)
+        yield WriteProc("/proc/sys/user/max_user_namespaces", limit, proc)
+
+
 def _own_steps(container: Container, command: Command) -> Iterator[Step]:
     if command.restore_signals:
         yield from (DefaultSignal(signal.SIGPIPE), DefaultSignal(signal.SIGXFSZ))
@@ -299,8 +318,8 @@ def dry_run(container: Container, args: Arguments) -> Plan:
     argv = split_arguments(args, shell=False, executable=None)
     command = Command(
         encode_arguments(argv),
-        find_candidates(argv[0], None),
-        encode_environment(None),
+        find_candidates(argv[0], container.environment),
+        encode_environment(container.environment),
         encode_cwd(None, may_be_hidden=container.may_hide_cwd),
     )
     entry = Entry()

@@ -194,6 +194,7 @@ class Process(subprocess.Popen[Any]):
         program = argv[0] if executable is None else executable
         sys.audit("subprocess.Popen", program, argv, cwd, env)
         container, child = self.container or _NOT_ISOLATED, Child()
+        env = container.environment if env is None else env
         try:
             with ExitStack() as moved:
                 command = Command(

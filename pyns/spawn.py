@@ -92,9 +92,20 @@ def spawn(child: Child, container: Container, command: Command) -> None:
         parent_pidfd = -1
         if container.die_with_parent:
             parent_pidfd = opened_files.enter_context(_own_pidfd())
+        proc = -1
+        if container.max_user_namespaces is not None:
+            proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
+            opened_files.callback(os.close, proc)
         init = open_init(opened_files, child.keep) if container.init else None
         plan = build_plan(
-            container, command, entry, caller, joins, parent_pidfd=parent_pidfd, init=init
+            container,
+            command,
+            entry,
+            caller,
+            joins,
+            parent_pidfd=parent_pidfd,
+            proc=proc,
+            init=init,
         )
         check_kernel(plan)
         with helping(plan, child.report):

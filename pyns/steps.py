@@ -195,14 +195,20 @@ class WriteProc(Step):
     kind = "write_proc"
     path: str
     content: str
+    proc: int = -1  # fd of the caller's /proc, for when it is out of sight
 
     def describe(self) -> str:
         return f"write {self.content!r} to {self.path}"
 
     def operands(self) -> Operands:
-        return Operands((os.fsencode(self.path), self.content.encode()))
+        path = self.path if self.proc < 0 else self.path.removeprefix("/proc/")
+        return Operands((os.fsencode(path), self.content.encode()), fd=self.proc)
 
     def hint(self, error: int) -> str | None:
+        if error == errno.EROFS:
+            return (
+                "The caller's /proc/sys is read-only, as container engines make it for those inside"
+            )
         if error == errno.EPERM and self.path.endswith("id_map"):
             return "Anybody may map his own id, once; more needs CAP_SETUID or CAP_SETGID outside"
         return None

@@ -58,6 +58,8 @@ def test_defaults_are_a_containers() -> None:
         "apparmor_profile": None,
         "selinux_label": None,
         "init": False,
+        "env": None,
+        "max_user_namespaces": None,
     }
 
 
@@ -203,6 +205,27 @@ def test_value_of_another_type_is_refused(fields: dict[str, Any], said: str) -> 
         ({"propagation": "public"}, "propagation='public': there are private, slave, shared, unb"),
         ({"masked_paths": ["x"]}, "masked_paths='x' is not absolute: it is a path inside"),
         ({"masked_paths": ["/"]}, "masked_paths='/' is the root"),
+        ({"mounts": [Tmpfs("/")]}, "is the root: that is Container(root=...)"),
+        ({"root": Tmpfs("/x")}, "root=Tmpfs(target='/x'"),
+        ({"root": Proc()}, "root=Proc(target='/proc'"),
+        ({"env": {"A=B": "x"}}, "illegal environment variable name"),
+        (
+            {"max_user_namespaces": 0, "capabilities": ()},
+            "max_user_namespaces=0 would be the caller's own: add Namespace.USER",
+        ),
+        (
+            {"namespaces": Namespace.USER, "max_user_namespaces": 0},
+            "could be raised again by the program",
+        ),
+        (
+            {
+                "namespaces": Namespace.USER,
+                "max_user_namespaces": 0,
+                "capabilities": ["sys_resource"],
+            },
+            "could be raised again by the program",
+        ),
+        ({"namespaces": Namespace.USER, "max_user_namespaces": -1}, "max_user_namespaces=-1"),
         ({"read_only_paths": ["/a/../b"]}, "read_only_paths='/a/../b' contains '..'"),
         ({"mounts": [Dir("/x")]}, "Dir(target='/x', mode=493) would be made in the caller's own"),
         ({"mounts": [Bind("/a"), Dir("/a/x")], "root": "/r"}, "is not the container's own"),

@@ -22,7 +22,7 @@ LAYERS = (
     {"pyns.marshal"},
     {"pyns.plan"},
     {"pyns.container"},
-    {"pyns.joining"},
+    {"pyns.joining", "pyns.sandbox"},
     {"pyns.command", "pyns.idmap", "pyns.init", "pyns.landlock", "pyns.rootfs"},
     {"pyns.devices", "pyns.masks"},
     {"pyns.entries", "pyns.kernelfs", "pyns.overlay"},

@@ -379,6 +379,37 @@ def test_propagation_is_cut_off_before_all_mounts_and_given_after_them(
         assert kinds.index("pivot_root") < kinds.index("set_propagation", 10)
 
 
+class TestLateUserNamespace:
+    BOX = Container(
+        namespaces=Container().namespaces | Namespace.USER,
+        root=Tmpfs("/"),
+        uid_map=[IdMap(1000, 65534)],
+        gid_map=[IdMap(1000, 65534)],
+        max_user_namespaces=0,
+        capabilities=(),
+    )
+
+    def test_is_a_privileged_callers_whose_program_keeps_no_capabilities(self) -> None:
+        kinds = [step.kind for step in build_plan(self.BOX, PLAIN, NONE, ROOT, proc=9)]
+        assert kinds.index("pivot_root") < kinds.index("unshare") < kinds.index("wait_for_parent")
+        order = ["set_uid", "write_proc", "drop_bounding", "set_capabilities", "close_range"]
+        assert [kinds.index(kind) for kind in order] == sorted(map(kinds.index, order))
+
+    @pytest.mark.parametrize(
+        ("changes", "caller"),
+        [({}, Caller(1000, 1000)), ({"capabilities": ("chown",)}, ROOT)],
+        ids=["ordinary user", "capabilities"],
+    )
+    def test_is_made_by_the_clone_otherwise(self, changes: Any, caller: Caller) -> None:
+        box = dataclasses.replace(self.BOX, **changes)
+        steps = list(build_plan(box, PLAIN, NONE, caller, proc=9))
+        assert isinstance(steps[0], Clone)
+        assert Namespace.USER in steps[0].namespaces
+        assert "unshare" not in [step.kind for step in steps]
+        (limit,) = [n for n, step in enumerate(steps) if getattr(step, "proc", -1) == 9]
+        assert limit < [step.kind for step in steps].index("set_propagation")
+
+
 def test_zero_is_a_value() -> None:
     command = Command(
         (b"x",), (b"/x",), (), umask=0, process_group=0, groups=(), gid=0, uid=0, stdio=(0, 0, 0)

@@ -18,6 +18,7 @@ from pyns.capabilities import DropBounding, KeepCapabilities, RaiseAmbient, SetC
 from pyns.labels import SetExecLabel
 from pyns.landlock import AllowPath, AllowPort, CreateRuleset, RestrictSelf
 from pyns.mount_steps import (
+    AttachRoot,
     CopyMode,
     MakeDirectory,
     MakeEntry,
@@ -108,6 +109,11 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         WaitForParent(("0 1 1", "1 2 1", "2 3 1", "3 4 1"), (), False),
         "have the parent map uids 0 1 1, 1 2 1, 2 3 1, ... with newuidmap and newgidmap",
         Operands(value=10_000),
+    ),
+    (
+        WriteProc("/proc/sys/user/max_user_namespaces", "0", 7),
+        "write '0' to /proc/sys/user/max_user_namespaces",
+        Operands((b"sys/user/max_user_namespaces", b"0"), fd=7),
     ),
     (
         WriteProc("/proc/self/uid_map", "0 1000 1"),
@@ -202,6 +208,11 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
     ),
     (CopyMode(b"0", b"u"), "give 'u' the mode and owner of '0'", Operands((b"0", b"u"))),
     (Unstage(), "unmount what lies over the root", Operands()),
+    (
+        AttachRoot(),
+        "mount it on '/proc/self/fdinfo' for now, as the new root",
+        Operands((b"/proc/self/fdinfo",)),
+    ),
     (SetRootAttributes(1, False), "make the root read-only", Operands(flags=1)),
     (
         SetRootAttributes(1, True),
@@ -366,7 +377,8 @@ HINTED: dict[type[Step], set[int]] = {
     BirthInCgroup: {errno.EBUSY, errno.EOPNOTSUPP, errno.EACCES},
     Clone: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS},
     Unshare: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS},
-    WriteProc: {errno.EPERM},
+    WriteProc: {errno.EPERM, errno.EROFS},
+    AttachRoot: {errno.ENOENT},
     SetNamespaces: {errno.EPERM, errno.EINVAL, errno.EUSERS, errno.ESRCH},
     CloneAgain: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS, errno.ENOMEM},
     NewRoot: {errno.ENOENT, errno.ENOTDIR},
@@ -477,6 +489,8 @@ def test_hints_are_given_for_certain_errnos_only(step: Step) -> None:
         expected = expected | {errno.EINVAL}
     if isinstance(step, WaitForParent) and not step.privileged:
         expected = {errno.ENOENT, errno.EPERM}
+    if isinstance(step, WriteProc) and not step.path.endswith("id_map"):
+        expected = {errno.EROFS}
     if isinstance(step, NewMount) and step.fstype != b"proc":
         expected = {errno.ENODEV}
     assert given == expected
