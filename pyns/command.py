@@ -7,7 +7,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyns.mounts import StrPath, encode_path
-from pyns.steps import CloseRange, Duplicate, ExecuteInit, Step
+from pyns.steps import CloseRange, Duplicate, ExecuteInit, Step, Strings
+
+# the caller's environment when it was last looked at, and as strings
+_own: tuple[Mapping[bytes, bytes], Strings] = ({}, Strings())
 
 Arguments = StrPath | Sequence[StrPath]
 Environment = Mapping[str, StrPath] | Mapping[bytes, StrPath]
@@ -72,6 +75,23 @@ class Command:
                 if not low <= number <= high:
                     raise OverflowError(f"{what}: {number} is out of range: {low} to {high}")
 
+    @property
+    def setup(self) -> tuple[object, ...]:
+        """All that decides about the steps before the program's own."""
+        return (
+            self.cwd,
+            self.stdio,
+            self.pass_fds,
+            self.close_fds,
+            self.restore_signals,
+            self.umask,
+            self.start_new_session,
+            self.process_group,
+            self.groups,
+            self.gid,
+            self.uid,
+        )
+
     def check_fds(self) -> None:
         """Raise OSError (EBADF) for an fd that is not open.
 
@@ -129,23 +149,29 @@ def split_arguments(args: Arguments, shell: bool, executable: StrPath | None) ->
 
 def encode_arguments(args: Sequence[StrPath]) -> tuple[bytes, ...]:
     """Return argv as the kernel takes it; ValueError for a NUL, TypeError for what is no string."""
-    return tuple(_without_nul("args", os.fsencode(arg)) for arg in args)
+    encoded = tuple([os.fsencode(arg) for arg in args])
+    _without_nul("args", b"".join(encoded))
+    return encoded
 
 
-def encode_environment(env: Environment | None) -> tuple[bytes, ...]:
+def encode_environment(env: Environment | None) -> Strings:
     """Return KEY=value strings, the caller's for None; ValueError for a NUL, or '=' in a key."""
     if env is None:
         # What came from the kernel has no NUL, and putenv(3) takes none. environb calls four
-        # functions for each item; what it keeps them in costs a fifth, at every spawn.
+        # functions for each item; what it keeps them in costs a fifth, at every spawn, and to see
+        # that it is what it was before a tenth of that.
+        global _own
         kept = getattr(os.environ, "_data", os.environb)
-        return tuple([key + b"=" + value for key, value in kept.items()])
+        if kept != _own[0]:
+            _own = (dict(kept), Strings([key + b"=" + value for key, value in kept.items()]))
+        return _own[1]
     strings = []
     for name, value in env.items():
         key = os.fsencode(name)
         if b"=" in key:
             raise ValueError("illegal environment variable name")
         strings.append(_without_nul("env", key + b"=" + os.fsencode(value)))
-    return tuple(strings)
+    return Strings(strings)
 
 
 def find_candidates(executable: StrPath, env: Environment | None) -> tuple[bytes, ...]:
@@ -153,7 +179,7 @@ def find_candidates(executable: StrPath, env: Environment | None) -> tuple[bytes
     encoded = _without_nul("executable", os.fsencode(executable))
     if not encoded:
         raise ValueError("the program's name is empty")
-    if os.path.dirname(encoded):
+    if b"/" in encoded:
         return (encoded,)
     if env is None:  # as below, but ten times as fast, which each spawn would pay
         directories = os.environb.get(b"PATH", os.fsencode(os.defpath)).split(b":")
@@ -171,6 +197,8 @@ def _without_nul(what: str, encoded: bytes) -> bytes:
 
 def check_pass_fds(pass_fds: Collection[int]) -> tuple[int, ...]:
     """Return the fds as numbers; ValueError for one that can't be one."""
+    if not pass_fds:
+        return ()
     fds = tuple(int(fd) for fd in pass_fds)
     if any(not 0 <= fd < 2**31 for fd in fds):
         raise ValueError("bad value(s) in pass_fds")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pyns.capabilities import parse_capabilities
@@ -191,7 +192,12 @@ class Container:
                     f"add Namespace.{namespace.name}"
                 )
 
-    @property
+    @cached_property
+    def setups(self) -> dict[Any, Any]:
+        """What was built of it, for the next time: no part of the description."""
+        return {}
+
+    @cached_property
     def all_mounts(self) -> tuple[Mount, ...]:
         """The mounts, with the fresh /proc where none were given."""
         if self.mounts is not None:
@@ -222,7 +228,7 @@ class Container:
         """Whether lo is brought up."""
         return Namespace.NET in self.namespaces if self.loopback is None else self.loopback
 
-    @property
+    @cached_property
     def may_hide_cwd(self) -> bool:
         """Whether the caller's directory may be below one of the mounts."""
         return self.root is None and bool(self.all_mounts or self.masked_paths)

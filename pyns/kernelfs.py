@@ -208,6 +208,11 @@ class CgroupFs(Mount):
     target: StrPath = "/sys/fs/cgroup"
     hierarchies: tuple[Hierarchy, ...] | None = None
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether the steps are the same each time: not where the host is looked at."""
+        return self.hierarchies is not None
+
     def __post_init__(self) -> None:
         encode_target(self.target)
 

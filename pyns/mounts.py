@@ -101,6 +101,11 @@ class Mount:
     """Something to mount."""
 
     @property
+    def is_constant(self) -> bool:
+        """Whether the steps are the same each time."""
+        return True
+
+    @property
     def place(self) -> bytes:
         """The target, as a path beneath the root without needless slashes."""
         return encode_target(getattr(self, "target"))  # noqa: B009  the fields are the subclasses'

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from resource import struct_rusage
 from types import TracebackType
@@ -42,6 +42,7 @@ from pyns.spawn import Child, spawn
 if TYPE_CHECKING:
     from typing import Unpack
 
+_NO_PIPES = (-1,) * 6
 _NOT_ISOLATED = Container(namespaces=Namespace(0))
 _Stream = int | IO[Any] | None
 
@@ -139,7 +140,6 @@ class Process(subprocess.Popen[Any]):
 
     container: Container | None
     cgroup: Cgroup | None = None
-    usage: Usage | None = None
 
     _pidfd = -1
     _told = -1  # fd on which its init tells how the program ended
@@ -147,6 +147,7 @@ class Process(subprocess.Popen[Any]):
     _private_cgroup: Cgroup | None = None
     _run: Run | None = None  # in the group that it was given
     _rusage: struct_rusage | None = None
+    _usage: Usage | None = None
     _settled = False
     _start = _wall = 0.0
 
@@ -161,6 +162,13 @@ class Process(subprocess.Popen[Any]):
     def pidfd(self) -> int:
         """The pidfd, for poll, waitid and pidfd_send_signal; closed by `with`, else at the end."""
         return self._pidfd
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it has used; None until its end was noticed (poll, wait, communicate, with)."""
+        if self._usage is None and self._settled:
+            self._usage = _usage_of_process(self._wall, self._rusage)
+        return self._usage
 
     def _execute_child(  # the signature is subprocess.Popen's
         self,
@@ -194,33 +202,36 @@ class Process(subprocess.Popen[Any]):
         program = argv[0] if executable is None else executable
         sys.audit("subprocess.Popen", program, argv, cwd, env)
         container, child = self.container or _NOT_ISOLATED, Child()
-        env = container.environment if env is None else env
+        if env is None and container.env is not None:
+            env = container.environment
+        pipes = (p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
+        moved: list[int] = []
         try:
-            with ExitStack() as moved:
-                command = Command(
-                    arguments=encode_arguments(argv),
-                    candidates=find_candidates(program, env),
-                    environment=encode_environment(env),
-                    cwd=encode_cwd(cwd, may_be_hidden=container.may_hide_cwd),
-                    stdio=_move_low_fds((p2cread, c2pwrite, errwrite), moved),
-                    pass_fds=check_pass_fds(pass_fds),
-                    close_fds=close_fds,
-                    restore_signals=restore_signals,
-                    umask=umask,
-                    start_new_session=start_new_session,
-                    process_group=process_group,
-                    groups=None if gids is None else tuple(gids),
-                    gid=gid,
-                    uid=uid,
-                    name=program,
-                    cwd_name=cwd,
-                )
-                if container.cgroup is not None and container.limits is None:
-                    with _gone_is_fine():  # spawn says it
-                        self._run = container.cgroup.start_run()
-                self._start = time.monotonic()
-                spawn(child, container, command)
-            self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
+            command = Command(
+                arguments=encode_arguments(argv),
+                candidates=find_candidates(program, env),
+                environment=encode_environment(env),
+                cwd=encode_cwd(cwd, may_be_hidden=container.may_hide_cwd),
+                stdio=_move_low_fds((p2cread, c2pwrite, errwrite), moved),
+                pass_fds=check_pass_fds(pass_fds),
+                close_fds=close_fds,
+                restore_signals=restore_signals,
+                umask=umask,
+                start_new_session=start_new_session,
+                process_group=process_group,
+                groups=None if gids is None else tuple(gids),
+                gid=gid,
+                uid=uid,
+                name=program,
+                cwd_name=cwd,
+            )
+            if container.cgroup is not None and container.limits is None:
+                with _gone_is_fine():  # spawn says it
+                    self._run = container.cgroup.start_run()
+            self._start = time.monotonic()
+            spawn(child, container, command)
+            if pipes != _NO_PIPES:
+                self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
             self.pid, self._pidfd = child.report.pid, child.report.pidfd
             self._owner, self._private_cgroup = os.getpid(), child.private_cgroup
             self._told = child.told
@@ -234,6 +245,9 @@ class Process(subprocess.Popen[Any]):
             if self._run is not None:
                 self._run.close()
             raise
+        finally:
+            for fd in moved:
+                os.close(fd)
 
     def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
         # subprocess's own, but for wait4 instead of waitpid
@@ -281,6 +295,9 @@ class Process(subprocess.Popen[Any]):
         # a forked child inherits this object, but neither the process nor its group
         if self.returncode is None or self._settled or self._owner != os.getpid():
             return
+        if self._private_cgroup is None and self._run is None and self._told < 0:
+            self._settled = True  # nothing is to be let go of
+            return
         with signals_blocked():
             if not self._settle_lock.acquire(blocking):
                 return  # another thread, or the code that this signal handler interrupts, is at it
@@ -293,16 +310,15 @@ class Process(subprocess.Popen[Any]):
                 elif run is not None:
                     self._note_usage(run.end)
                     run.close()
-                self.usage = self.usage or _usage_of_process(self._wall, self._rusage)
                 self._private_cgroup, self._run, self._settled = None, None, True
                 self._close_told()
             finally:
                 self._settle_lock.release()
 
     def _note_usage(self, read: Callable[[], Stats]) -> None:
-        if self.usage is None:
+        if self._usage is None:
             with _gone_is_fine():
-                self.usage = _usage_of_group(self._wall, read())
+                self._usage = _usage_of_group(self._wall, read())
 
     def send_signal(self, sig: int) -> None:
         """Send a signal through the pidfd, which can't mean another process of the same pid."""
@@ -327,11 +343,13 @@ class Process(subprocess.Popen[Any]):
                 self._close_pidfd()
 
     def __del__(self, *args: Any, **options: Any) -> None:
-        super().__del__(*args, **options)
-        if self._child_created:
-            self._settle(blocking=False)
-            self._close_pidfd()
-            self._close_told()
+        if not self._child_created:
+            return
+        if self.returncode is None:
+            super().__del__(*args, **options)
+        self._settle(blocking=False)
+        self._close_pidfd()
+        self._close_told()
 
     def _close_told(self) -> None:
         fd, self._told = self._told, -1
@@ -344,14 +362,16 @@ class Process(subprocess.Popen[Any]):
             os.close(fd)
 
 
-def _move_low_fds(fds: tuple[int, int, int], moved: ExitStack) -> tuple[int, int, int]:
+def _move_low_fds(fds: tuple[int, int, int], moved: list[int]) -> tuple[int, int, int]:
     """Copy fds out of the way of the numbers 0 to 2 that the child is about to overwrite."""
+    if fds == (-1, -1, -1):
+        return fds
 
     def above(number: int, fd: int) -> int:
         if fd in (-1, number) or fd > 2:
             return fd
         copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-        moved.callback(os.close, copy)
+        moved.append(copy)
         return copy
 
     stdin, stdout, stderr = fds

@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyns import kernel, marshal
 from pyns.cgroups import Cgroup
@@ -18,15 +18,26 @@ from pyns.container import Container
 from pyns.errors import SpawnError
 from pyns.idmap import Caller, write_maps
 from pyns.init import open_init, read_start
-from pyns.joining import opened
+from pyns.joining import Joined, opened
 from pyns.namespaces import Namespace
 from pyns.plan import Plan, build_plan
-from pyns.steps import BirthInCgroup, ChangeDirectory, Clone, Execute, Unshare, WaitForParent
+from pyns.steps import (
+    BirthInCgroup,
+    ChangeDirectory,
+    Clone,
+    Execute,
+    ExecuteInit,
+    Step,
+    Unshare,
+    WaitForParent,
+)
 
 # What clone3 says of the cgroup to be born in, and of nothing else (clone(2)).
 _BIRTH_ERRORS = {errno.EACCES, errno.EBUSY, errno.EOPNOTSUPP, errno.ENOENT, errno.ENODEV}
 
 _PIDFD_THREAD = os.O_EXCL  # pidfd_open(2)
+_NO_ENTRY = Entry()
+_REMEMBERED = 32  # setups of each container
 
 
 class Child:
@@ -86,9 +97,11 @@ def spawn(child: Child, container: Container, command: Command) -> None:
     with marshal.signals_blocked() as mask, ExitStack() as opened_files:
         if container.limits is not None:
             group = child.private_cgroup = Cgroup.create(limits=container.limits, parent=group)
-        entry = Entry() if group is None else opened_files.enter_context(group.open_entry())
+        entry = _NO_ENTRY if group is None else opened_files.enter_context(group.open_entry())
         caller = Caller.current()
-        joins = opened_files.enter_context(opened(container.joins, caller))
+        joins: tuple[Joined, ...] = ()
+        if container.join:
+            joins = opened_files.enter_context(opened(container.joins, caller))
         parent_pidfd = -1
         if container.die_with_parent:
             parent_pidfd = opened_files.enter_context(_own_pidfd())
@@ -97,6 +110,52 @@ def spawn(child: Child, container: Container, command: Command) -> None:
             proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
             opened_files.callback(os.close, proc)
         init = open_init(opened_files, child.keep) if container.init else None
+        how = (entry, caller, joins, parent_pidfd, proc, init)
+        setup = Setup.of(container, command, *how, keep=child.private_cgroup is None)
+        program = Execute(command.candidates, command.arguments, command.environment)
+        plan = Plan((*setup.steps, program))
+        packed = marshal.pack((program,), setup.packed)
+        if init is not None:
+            marshal.write_init_plan(plan, packed, mask)
+        if setup.waits:
+            opened_files.enter_context(helping(plan, child.report))
+        marshal.spawn_packed(packed, mask, child.report)
+        if init is not None and child.report.error == 0:
+            index, child.report.error = read_start(child.told, child.report.pidfd)
+            child.report.index = child.report.index if index is None else index
+    if child.report.error:
+        raise explain(plan, child.report.index, child.report.error, command)
+
+
+class Setup(NamedTuple):
+    """All steps of a plan but its last, which is the program: what many spawns share."""
+
+    steps: tuple[Step, ...]
+    packed: marshal.Packed
+    waits: bool  # whether one waits for the parent
+
+    @classmethod
+    def of(
+        cls,
+        container: Container,
+        command: Command,
+        entry: Entry,
+        caller: Caller,
+        joins: tuple[Joined, ...],
+        parent_pidfd: int,
+        proc: int,
+        init: ExecuteInit | None,
+        *,
+        keep: bool,
+    ) -> Setup:
+        """Return what was built for the same before, or build it and remember it if it may recur.
+
+        fds are part of what has to be the same; the kernel gives the same numbers again and again.
+        """
+        asked = (command.setup, entry, caller, joins, parent_pidfd, proc, init)
+        known: Setup | None = container.setups.get(asked)
+        if known is not None:
+            return known
         plan = build_plan(
             container,
             command,
@@ -108,13 +167,14 @@ def spawn(child: Child, container: Container, command: Command) -> None:
             init=init,
         )
         check_kernel(plan)
-        with helping(plan, child.report):
-            marshal.spawn(plan, mask, child.report)
-        if init is not None and child.report.error == 0:
-            index, child.report.error = read_start(child.told, child.report.pidfd)
-            child.report.index = child.report.index if index is None else index
-    if child.report.error:
-        raise explain(plan, child.report.index, child.report.error, command)
+        steps = plan.steps[:-1]
+        waits = any(isinstance(step, WaitForParent) for step in steps)
+        setup = cls(steps, marshal.pack(steps), waits)
+        if keep and all(mount.is_constant for mount in container.all_mounts):
+            if len(container.setups) >= _REMEMBERED:
+                container.setups.clear()
+            container.setups[asked] = setup
+        return setup
 
 
 def check_kernel(plan: Plan) -> None:

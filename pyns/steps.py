@@ -13,6 +13,7 @@ import os
 import signal
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 from pyns.namespaces import Namespace
@@ -47,6 +48,16 @@ class Operands(NamedTuple):
     value: int = 0
     fd: int = -1
     data: bytes = b""  # what follows the strings, or an array that text points to
+    more: int = 0  # how many further strings data is
+
+
+class Strings(tuple[bytes, ...]):
+    """Strings that cross to the shim again and again."""
+
+    @cached_property
+    def text(self) -> bytes:
+        """All of them, each ended by a NUL."""
+        return b"\0".join((*self, b"")) if self else b""
 
 
 @dataclass(frozen=True)
@@ -741,8 +752,12 @@ class Execute(Step):
         return f"execute {arguments}, the first found of {len(self.candidates)} places in PATH"
 
     def operands(self) -> Operands:
+        own = self.environment
+        environment = own if isinstance(own, Strings) else Strings(own)
         return Operands(
-            (*self.candidates, *self.arguments, *self.environment),
+            (*self.candidates, *self.arguments),
             flags=len(self.candidates),
             value=len(self.arguments),
+            data=environment.text,
+            more=len(environment),
         )

@@ -340,7 +340,7 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
     (
         Execute((b"/bin/ls",), (b"ls", b"-l"), (b"A=1",)),
         "execute '/bin/ls' with arguments ['ls', '-l']",
-        Operands((b"/bin/ls", b"ls", b"-l", b"A=1"), flags=1, value=2),
+        Operands((b"/bin/ls", b"ls", b"-l"), flags=1, value=2, data=b"A=1\0", more=1),
     ),
     (
         Execute((b"/bin/ls", b"/usr/bin/ls"), (b"ls",), ()),
