@@ -72,6 +72,7 @@ enum step_kind {
 	STEP_SET_NICE,          /* value: int */
 	STEP_SET_AFFINITY,      /* value: bytes of text, a cpu_set_t */
 	STEP_SET_TIMER_SLACK,   /* value: nanoseconds */
+	STEP_NEW_CORE_COOKIE,   /* of core scheduling */
 	STEP_SET_EXEC_LABEL,    /* text: file, then what is written to it */
 	STEP_CREATE_RULESET,    /* value: bytes of text, a struct landlock_ruleset_attr */
 	STEP_ALLOW_PATH, /* text: path; flags: what beneath a directory, value: what for a file */

@@ -105,6 +105,8 @@ class Container:
         cpu_affinity: numbers of the CPUs that it may run on.
         timer_slack_ns: how late its timers may be, in nanoseconds; 0: as those of the thread that
             starts it.
+        core_scheduling: whether it and its children share a CPU core with nobody else at a time,
+            against what SMT siblings can spy out. Needs SMT, and CONFIG_SCHED_CORE.
         apparmor_profile: AppArmor profile that it runs under.
         selinux_label: SELinux context that it runs in.
         env: environment where `clone_into` is given none; None: the caller's.
@@ -155,6 +157,7 @@ class Container:
     nice: int | None = None
     cpu_affinity: Collection[int] | None = None
     timer_slack_ns: int | None = None
+    core_scheduling: bool = False
     apparmor_profile: str | None = None
     selinux_label: str | None = None
     env: Environment | tuple[tuple[str, StrPath], ...] | None = None
@@ -335,6 +338,7 @@ class Container:
             "new_keyring",
             "reset_signals",
             "die_with_parent",
+            "core_scheduling",
         ):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name}={getattr(self, name)!r} is not a bool")
