@@ -9,18 +9,16 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from pyns._shim import ffi, lib
 from pyns.plan import Plan
+from pyns.signals import signals_blocked as signals_blocked
 from pyns.steps import ExecuteInit
 
 _STEP = struct.Struct("=IiIIQQ")  # struct step of csrc/plan.h
 _INIT_PLAN = struct.Struct("=IIiIQ")  # struct init_plan
 _KINDS: dict[str, int] = {}
-_ALL_SIGNALS = 2**64 - 1
 
 
 def new_report() -> Any:
@@ -58,22 +56,6 @@ def _kind(name: str) -> int:
 
 # the state that is about other threads is not the child's
 os.register_at_fork(after_in_child=lib.after_fork)
-
-
-@contextmanager
-def signals_blocked() -> Iterator[int]:
-    """Keep signal handlers from raising in the middle of something, and from running in a child.
-
-    Yields the signal mask as it was. A handler of Python's can still run when another thread takes
-    the signal: that only the caller can prevent.
-    """
-    mask = lib.get_signal_mask()
-    try:
-        # in here: the handler of a signal that came before may raise when it returns
-        lib.set_signal_mask(_ALL_SIGNALS)
-        yield mask
-    finally:
-        lib.set_signal_mask(mask)
 
 
 def wait_for_child(report: Any) -> int:

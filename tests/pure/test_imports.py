@@ -57,6 +57,7 @@ LAYERS = (
         "pyns.cgroups.events",
         "pyns.cgroups.files",
         "pyns.cgroups.hierarchy",
+        "pyns.signals",
         "pyns.cgroups.limits",
         "pyns.cgroups.notifying",
         "pyns.cgroups.stats_v1",
@@ -171,10 +172,9 @@ def test_cgroups_know_nothing_of_spawning() -> None:
     assert outside == []
 
 
-def test_only_marshal_spawn_and_namespaces_touch_the_shim() -> None:
+def test_only_marshal_and_signals_touch_the_shim() -> None:
     sources = {found.source for found in INTERNAL if found.target == "pyns._shim"}
-    assert "pyns.marshal" in sources
-    assert sources <= {"pyns.marshal", "pyns.spawn", "pyns.namespaces"}
+    assert sources == {"pyns.marshal", "pyns.signals"}
 
 
 def test_only_the_build_of_the_shim_and_an_extra_need_more_than_the_standard_library() -> None:
