@@ -57,6 +57,7 @@ LAYERS = (
         "pyns.cgroups.events",
         "pyns.cgroups.files",
         "pyns.cgroups.hierarchy",
+        "pyns.namespaces.kinds",
         "pyns.signals",
         "pyns.cgroups.limits",
         "pyns.cgroups.notifying",
