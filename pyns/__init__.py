@@ -18,7 +18,7 @@ from pyns.idmap import IdMap  # noqa: E402
 from pyns.kernelfs import CgroupFs, Devpts, Mqueue, Proc, Sysfs  # noqa: E402
 from pyns.landlock import Landlock  # noqa: E402
 from pyns.mounts import Bind, Tmpfs  # noqa: E402
-from pyns.namespaces import Namespace  # noqa: E402
+from pyns.namespaces import Fd, Namespace  # noqa: E402
 from pyns.overlay import Overlay  # noqa: E402
 from pyns.plan import Plan  # noqa: E402
 from pyns.process import Completed, Process, Usage, clone_into, run  # noqa: E402
@@ -32,6 +32,7 @@ __all__ = [
     "Dev",
     "Devpts",
     "Dir",
+    "Fd",
     "File",
     "IdMap",
     "IoMax",

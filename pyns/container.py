@@ -11,12 +11,13 @@ from pyns.cgroups import Cgroup, Limits
 from pyns.command import encode_environment
 from pyns.entries import arrange
 from pyns.idmap import Caller, IdMap, check_maps
-from pyns.joining import Target, check_join
+from pyns.joining import check_join
 from pyns.kernelfs import Proc
 from pyns.labels import check_label
 from pyns.landlock import Landlock
 from pyns.mounts import Filesystem, Mount, StrPath, Tmpfs, encode_path, encode_target
 from pyns.namespaces import Namespace
+from pyns.namespaces.targets import Target
 from pyns.overlay import Overlay
 from pyns.rlimits import Rlimit, Rlimits, parse_rlimits
 from pyns.sandbox import LIMITS, possible_limits, preset
@@ -67,7 +68,7 @@ class Container:
         domainname: NIS domain name, at most 64 bytes.
         loopback: whether lo is brought up. None: if NET is new.
         join: namespaces to be in that are there: Namespace.NET → path of its file, pid of a process
-            that is in it, or an open file (of a namespace, or a pidfd).
+            that is in it, or an open file: a `Process`, `Fd(pidfd)`, that of a namespace.
         uid_map: which uids there are in a new USER namespace, and which these are outside. None:
             the caller's own, as the same. An unprivileged caller who asks for any namespace gets
             USER with it: it lends him the right to the others. A privileged one whose program keeps

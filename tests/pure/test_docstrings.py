@@ -48,7 +48,7 @@ def members_of(name: str, cls: type) -> Iterator[tuple[str, Any]]:
             yield f"{name}.{attribute}", method
 
 
-PUBLIC = dict([*names_of(pyns), *names_of(cgroups), ("pyns.namespaces.of", namespaces.of)])
+PUBLIC = dict([*names_of(pyns), *names_of(cgroups), *names_of(namespaces)])
 PUBLIC["pyns.cgroups.systemd.delegated_scope"] = delegated_scope
 METHODS = {
     key: method
@@ -74,6 +74,7 @@ DEMANDED = {
     "pyns.Dev": WHOLE,
     "pyns.Devpts": WHOLE,
     "pyns.Dir": WHOLE,
+    "pyns.Fd": WHOLE,
     "pyns.File": WHOLE,
     "pyns.Mqueue": WHOLE,
     "pyns.Overlay": WHOLE,
@@ -183,7 +184,7 @@ def test_attributes_of_an_error_are_there(error: OSError) -> None:
 
 
 def test_all_is_sorted_and_complete() -> None:
-    for module in (pyns, cgroups):
+    for module in (pyns, cgroups, namespaces):
         public = {
             name
             for name, value in vars(module).items()

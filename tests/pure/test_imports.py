@@ -52,7 +52,7 @@ LAYERS = (
     },
     {"pyns.cgroups.freezing", "pyns.cgroups.placing"},
     {"pyns.cgroups.moving"},
-    {"pyns.cgroups.delegation"},
+    {"pyns.cgroups.delegation", "pyns.namespaces.targets"},
     {
         "pyns.cgroups.events",
         "pyns.cgroups.files",
