@@ -147,5 +147,11 @@ int spawn(const char *steps, size_t steps_size, const char *text, size_t text_si
 int wait_for_child(struct report *report);
 void let_go(struct report *report, int error);
 
+/* What the calling thread does with its own namespaces and mounts. Each returns 0 or -errno. */
+int thread_setns(int fd, uint64_t namespaces);
+int thread_unshare(uint64_t namespaces);
+int thread_mount(const char *source, const char *target, uint64_t flags);
+int thread_umount(const char *target, int flags);
+
 /* To be called in a child of fork(2): it has none of the other threads and their spawns. */
 void after_fork(void);

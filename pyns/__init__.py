@@ -13,7 +13,7 @@ from pyns.cgroups import IoMax, Limits  # noqa: E402
 from pyns.container import Container  # noqa: E402
 from pyns.devices import Dev  # noqa: E402
 from pyns.entries import Dir, File, Symlink  # noqa: E402
-from pyns.errors import CgroupError, SpawnError  # noqa: E402
+from pyns.errors import CgroupError, NamespaceError, SpawnError  # noqa: E402
 from pyns.idmap import IdMap  # noqa: E402
 from pyns.kernelfs import CgroupFs, Devpts, Mqueue, Proc, Sysfs  # noqa: E402
 from pyns.landlock import Landlock  # noqa: E402
@@ -40,6 +40,7 @@ __all__ = [
     "Limits",
     "Mqueue",
     "Namespace",
+    "NamespaceError",
     "Overlay",
     "Plan",
     "Proc",

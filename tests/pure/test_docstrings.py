@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import pyns
-from pyns import CgroupError, SpawnError, Usage, cgroups, namespaces
+from pyns import CgroupError, NamespaceError, SpawnError, Usage, cgroups, namespaces
 from pyns.cgroups import (
     Event,
     Hierarchy,
@@ -64,6 +64,8 @@ DEMANDED = {
     "pyns.clone_into": WHOLE,
     "pyns.run": WHOLE,
     "pyns.namespaces.of": WHOLE,
+    "pyns.namespaces.setns": WHOLE,
+    "pyns.namespaces.unshare": WHOLE,
     "pyns.cgroups.hierarchies": WHOLE,
     "pyns.Bind": WHOLE,
     "pyns.Container": WHOLE,
@@ -174,8 +176,12 @@ def test_attributes_of_a_result_are_its_fields(cls: Any) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [SpawnError(errno.EPERM, LoopbackUp(), 0, 1), CgroupError(errno.EPERM, "x")],
-    ids=["SpawnError", "CgroupError"],
+    [
+        SpawnError(errno.EPERM, LoopbackUp(), 0, 1),
+        CgroupError(errno.EPERM, "x"),
+        NamespaceError(errno.EPERM, "x"),
+    ],
+    ids=["SpawnError", "CgroupError", "NamespaceError"],
 )
 def test_attributes_of_an_error_are_there(error: OSError) -> None:
     said = documented_names(type(error), "Attributes")
