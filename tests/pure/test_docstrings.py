@@ -63,7 +63,9 @@ WHOLE = {"Raises", "Needs", "Source", "Example"}
 DEMANDED = {
     "pyns.clone_into": WHOLE,
     "pyns.run": WHOLE,
+    "pyns.namespaces.keep": WHOLE,
     "pyns.namespaces.of": WHOLE,
+    "pyns.namespaces.release": WHOLE,
     "pyns.namespaces.setns": WHOLE,
     "pyns.namespaces.unshare": WHOLE,
     "pyns.cgroups.hierarchies": WHOLE,

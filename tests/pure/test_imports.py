@@ -51,7 +51,7 @@ LAYERS = (
         "pyns.cgroups.watch",
     },
     {"pyns.cgroups.freezing", "pyns.cgroups.placing"},
-    {"pyns.cgroups.moving", "pyns.namespaces.entering"},
+    {"pyns.cgroups.moving", "pyns.namespaces.entering", "pyns.namespaces.keeping"},
     {"pyns.cgroups.delegation", "pyns.namespaces.targets"},
     {
         "pyns.cgroups.events",
@@ -175,7 +175,12 @@ def test_cgroups_know_nothing_of_spawning() -> None:
 
 def test_only_marshal_signals_and_namespaces_touch_the_shim() -> None:
     sources = {found.source for found in INTERNAL if found.target == "pyns._shim"}
-    assert sources == {"pyns.marshal", "pyns.namespaces.entering", "pyns.signals"}
+    assert sources == {
+        "pyns.marshal",
+        "pyns.namespaces.entering",
+        "pyns.namespaces.keeping",
+        "pyns.signals",
+    }
 
 
 def test_only_the_build_of_the_shim_and_an_extra_need_more_than_the_standard_library() -> None:
