@@ -380,6 +380,9 @@ static int run_step(struct child *child, const struct step *step)
 		return sys_sched_setaffinity(0, step->value, text);
 	case STEP_SET_TIMER_SLACK:
 		return sys_prctl(PR_SET_TIMERSLACK, step->value);
+	case STEP_NEW_CORE_COOKIE:
+		/* the other arguments, 0: this thread, which is all of it */
+		return sys_prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE);
 	case STEP_SET_EXEC_LABEL:
 		return write_proc(AT_FDCWD, text, after(text));
 	case STEP_CREATE_RULESET:

@@ -72,6 +72,7 @@ enum step_kind {
 	STEP_SET_NICE,          /* value: int */
 	STEP_SET_AFFINITY,      /* value: bytes of text, a cpu_set_t */
 	STEP_SET_TIMER_SLACK,   /* value: nanoseconds */
+	STEP_NEW_CORE_COOKIE,   /* of core scheduling */
 	STEP_SET_EXEC_LABEL,    /* text: file, then what is written to it */
 	STEP_CREATE_RULESET,    /* value: bytes of text, a struct landlock_ruleset_attr */
 	STEP_ALLOW_PATH, /* text: path; flags: what beneath a directory, value: what for a file */
@@ -145,6 +146,12 @@ int spawn(const char *steps, size_t steps_size, const char *text, size_t text_si
  */
 int wait_for_child(struct report *report);
 void let_go(struct report *report, int error);
+
+/* What the calling thread does with its own namespaces and mounts. Each returns 0 or -errno. */
+int thread_setns(int fd, uint64_t namespaces);
+int thread_unshare(uint64_t namespaces);
+int thread_mount(const char *source, const char *target, uint64_t flags);
+int thread_umount(const char *target, int flags);
 
 /* To be called in a child of fork(2): it has none of the other threads and their spawns. */
 void after_fork(void);

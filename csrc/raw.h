@@ -94,6 +94,10 @@ struct mount_attr {
 	uint64_t attr_set, attr_clr, propagation, userns_fd;
 };
 
+/* <linux/prctl.h> */
+#define PR_SCHED_CORE 62
+#define PR_SCHED_CORE_CREATE 1
+
 /* <linux/landlock.h> */
 enum {
 	LANDLOCK_PATH = 1, /* LANDLOCK_RULE_PATH_BENEATH */

@@ -13,12 +13,12 @@ from pyns.cgroups import IoMax, Limits  # noqa: E402
 from pyns.container import Container  # noqa: E402
 from pyns.devices import Dev  # noqa: E402
 from pyns.entries import Dir, File, Symlink  # noqa: E402
-from pyns.errors import CgroupError, SpawnError  # noqa: E402
+from pyns.errors import CgroupError, NamespaceError, SpawnError  # noqa: E402
 from pyns.idmap import IdMap  # noqa: E402
 from pyns.kernelfs import CgroupFs, Devpts, Mqueue, Proc, Sysfs  # noqa: E402
 from pyns.landlock import Landlock  # noqa: E402
 from pyns.mounts import Bind, Tmpfs  # noqa: E402
-from pyns.namespaces import Namespace  # noqa: E402
+from pyns.namespaces import Fd, Namespace  # noqa: E402
 from pyns.overlay import Overlay  # noqa: E402
 from pyns.plan import Plan  # noqa: E402
 from pyns.process import Completed, Process, Usage, clone_into, run  # noqa: E402
@@ -32,6 +32,7 @@ __all__ = [
     "Dev",
     "Devpts",
     "Dir",
+    "Fd",
     "File",
     "IdMap",
     "IoMax",
@@ -39,6 +40,7 @@ __all__ = [
     "Limits",
     "Mqueue",
     "Namespace",
+    "NamespaceError",
     "Overlay",
     "Plan",
     "Proc",

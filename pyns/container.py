@@ -12,12 +12,13 @@ from pyns.cgroups import Cgroup, Limits
 from pyns.command import encode_environment
 from pyns.entries import arrange
 from pyns.idmap import Caller, IdMap, check_maps
-from pyns.joining import Target, check_join
+from pyns.joining import check_join
 from pyns.kernelfs import Proc
 from pyns.labels import check_label
 from pyns.landlock import Landlock
 from pyns.mounts import Filesystem, Mount, StrPath, Tmpfs, encode_path, encode_target
 from pyns.namespaces import Namespace
+from pyns.namespaces.targets import Target
 from pyns.overlay import Overlay
 from pyns.rlimits import Rlimit, Rlimits, parse_rlimits
 from pyns.sandbox import LIMITS, possible_limits, preset
@@ -68,7 +69,7 @@ class Container:
         domainname: NIS domain name, at most 64 bytes.
         loopback: whether lo is brought up. None: if NET is new.
         join: namespaces to be in that are there: Namespace.NET → path of its file, pid of a process
-            that is in it, or an open file (of a namespace, or a pidfd).
+            that is in it, or an open file: a `Process`, `Fd(pidfd)`, that of a namespace.
         uid_map: which uids there are in a new USER namespace, and which these are outside. None:
             the caller's own, as the same. An unprivileged caller who asks for any namespace gets
             USER with it: it lends him the right to the others. A privileged one whose program keeps
@@ -106,6 +107,8 @@ class Container:
         cpu_affinity: numbers of the CPUs that it may run on.
         timer_slack_ns: how late its timers may be, in nanoseconds; 0: as those of the thread that
             starts it.
+        core_scheduling: whether it and its children share a CPU core with nobody else at a time,
+            against what SMT siblings can spy out. Needs SMT, and CONFIG_SCHED_CORE.
         apparmor_profile: AppArmor profile that it runs under.
         selinux_label: SELinux context that it runs in.
         env: environment where `clone_into` is given none; None: the caller's.
@@ -156,6 +159,7 @@ class Container:
     nice: int | None = None
     cpu_affinity: Collection[int] | None = None
     timer_slack_ns: int | None = None
+    core_scheduling: bool = False
     apparmor_profile: str | None = None
     selinux_label: str | None = None
     env: Environment | tuple[tuple[str, StrPath], ...] | None = None
@@ -341,6 +345,7 @@ class Container:
             "new_keyring",
             "reset_signals",
             "die_with_parent",
+            "core_scheduling",
         ):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name}={getattr(self, name)!r} is not a bool")

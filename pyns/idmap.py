@@ -87,7 +87,9 @@ class IdMap:
         Args:
             kind: "uid" or "gid".
             user: name or uid; None for the caller.
-            file: where ranges are listed; None for /etc/subuid or /etc/subgid.
+            file: where ranges are listed, as in /etc/subuid or /etc/subgid. None asks getsubids(1),
+                which knows those of other databases (subid in nsswitch.conf), too; without that
+                program it is one of these files.
 
         Returns:
             A value for `uid_map` or `gid_map` of a container.
@@ -97,22 +99,27 @@ class IdMap:
             KeyError: there is no such user.
 
         Needs: the programs newuidmap and newgidmap, unless the caller is privileged.
-        Source: subuid(5), subgid(5), newuidmap(1).
+        Source: subuid(5), subgid(5), getsubids(1), newuidmap(1).
 
         Example:
             >>> IdMap.subordinate("uid", 4_000_000, file="/dev/null")
             Traceback (most recent call last):
-            ValueError: /dev/null has no range for 4000000: add one, as 4000000:100000:65536
+            ValueError: /dev/null has no range for 4000000: add 4000000:100000:65536 to /dev/null
         """
-        file = file or f"/etc/sub{_checked(kind)}"
         names = _names(os.geteuid() if user is None else user)
-        ranges = [(start, count) for name, start, count in _read_ranges(file) if name in names]
-        if not ranges:
-            who = sorted(names)[-1]
-            raise ValueError(f"{file} has no range for {who}: add one, as {who}:100000:65536")
+        who = sorted(names)[-1]
+        usual = f"/etc/sub{_checked(kind)}"
+        source, found = "getsubids", None if file else _ask_getsubids(kind, who)
+        if found is None:
+            source = file or usual
+            listed = _read_ranges(source)
+            found = [(start, count) for name, start, count in listed if name in names]
+        if not found:
+            line = f"{who}:100000:65536"
+            raise ValueError(f"{source} has no range for {who}: add {line} to {file or usual}")
         own = os.geteuid() if kind == "uid" else os.getegid()
         maps, inside = [cls(0, own)], 1
-        for start, count in ranges:
+        for start, count in found:
             maps.append(cls(inside, start, count))
             inside += count
         return tuple(maps)
@@ -147,6 +154,30 @@ def _read_ranges(file: str) -> Iterator[tuple[str, int, int]]:
                     yield fields[0], int(fields[1]), int(fields[2])
     except FileNotFoundError:
         return
+
+
+def _ask_getsubids(kind: Kind, user: str) -> list[tuple[int, int]] | None:
+    """Return first id and count of each range; None where the program is not installed."""
+    try:
+        done = _run(["getsubids", *(["-g"] if kind == "gid" else []), user])
+    except FileNotFoundError:
+        return None
+    # "0: alice 100000 65536"; a user without any is an error, or nothing at all
+    lines = [line.rsplit(maxsplit=2)[1:] for line in done.stdout.splitlines()]
+    return [(int(start), int(count)) for start, count in lines]
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a program of shadow-utils, which may be setuid root, with nothing of the caller's."""
+    return subprocess.run(  # noqa: S603  names of ours, numbers, and a user
+        command,
+        env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=5,
+    )
 
 
 def check_maps(name: str, maps: Sequence[IdMap]) -> None:
@@ -228,15 +259,6 @@ def write_maps(pid: int, step: WaitForParent) -> None:
                 os.close(fd)
             continue
         program = f"new{kind}map"
-        # setuid root: an empty environment, and nothing of the program's
-        done = subprocess.run(  # noqa: S603  a list of numbers
-            [program, str(pid), *" ".join(lines).split()],
-            env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=5,
-        )
+        done = _run([program, str(pid), *" ".join(lines).split()])
         if done.returncode != 0:
             raise PermissionError(1, done.stderr.strip() or f"{program} failed")

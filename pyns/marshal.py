@@ -14,12 +14,12 @@ from typing import Any
 
 from pyns._shim import ffi, lib
 from pyns.plan import Plan
+from pyns.signals import signals_blocked as signals_blocked
 from pyns.steps import ExecuteInit, Step
 
 _STEP = struct.Struct("=IiIIQQ")  # struct step of csrc/plan.h
 _INIT_PLAN = struct.Struct("=IIiIQ")  # struct init_plan
 _KINDS: dict[str, int] = {}
-_ALL_SIGNALS = 2**64 - 1
 
 
 def new_report() -> Any:
@@ -63,29 +63,6 @@ def _kind(name: str) -> int:
 
 # the state that is about other threads is not the child's
 os.register_at_fork(after_in_child=lib.after_fork)
-
-
-class signals_blocked:  # noqa: N801  a context manager, as those of contextlib, but twice as fast
-    """Keep signal handlers from raising in the middle of something, and from running in a child.
-
-    Its value is the signal mask as it was. A handler of Python's can still run when another thread
-    takes the signal: that only the caller can prevent.
-    """
-
-    _mask: int
-
-    def __enter__(self) -> int:
-        self._mask = lib.get_signal_mask()
-        try:
-            # in here: the handler of a signal that came before may raise when it returns
-            lib.set_signal_mask(_ALL_SIGNALS)
-        except BaseException:
-            lib.set_signal_mask(self._mask)
-            raise
-        return self._mask
-
-    def __exit__(self, *_: object) -> None:
-        lib.set_signal_mask(self._mask)
 
 
 def wait_for_child(report: Any) -> int:

@@ -170,7 +170,11 @@ def build_plan(
     # In the caller's /proc, while it is there (ENOENT), and as its owner: before the uid changes
     # (EACCES). CPUs after the cgroups, whose cpuset decides which there are (EINVAL).
     steps += scheduling_steps(
-        container.oom_score_adj, container.nice, container.cpu_affinity, container.timer_slack_ns
+        container.oom_score_adj,
+        container.nice,
+        container.cpu_affinity,
+        container.timer_slack_ns,
+        core_scheduling=container.core_scheduling,
     )
     steps += label_steps(container.apparmor_profile, container.selinux_label)
 

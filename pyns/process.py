@@ -36,7 +36,15 @@ from pyns.init import read_status
 from pyns.joining import foreign
 from pyns.marshal import signals_blocked
 from pyns.mounts import StrPath
-from pyns.namespaces import Namespace
+from pyns.namespaces import Fd, Namespace
+from pyns.namespaces.targets import (
+    HasFileno,
+    check_alive,
+    check_in_proc,
+    check_process,
+    opened,
+    pid_of,
+)
 from pyns.spawn import Child, spawn
 
 if TYPE_CHECKING:
@@ -169,6 +177,16 @@ class Process(subprocess.Popen[Any]):
         if self._usage is None and self._settled:
             self._usage = _usage_of_process(self._wall, self._rusage)
         return self._usage
+
+    def fileno(self) -> int:
+        """Return the pidfd, which is readable once it has ended: for select, selectors, asyncio.
+
+        Raises:
+            ProcessLookupError: it has ended, and the pidfd is closed.
+        """
+        if self._pidfd < 0:
+            raise ProcessLookupError(errno.ESRCH, f"process {self.pid} has ended")
+        return self._pidfd
 
     def _execute_child(  # the signature is subprocess.Popen's
         self,
@@ -417,7 +435,7 @@ class Completed(subprocess.CompletedProcess[Any]):
 
 
 def clone_into(
-    target: Container | Process | int, args: Arguments, **popen_options: Unpack[PopenOptions]
+    target: Container | int | HasFileno, args: Arguments, **popen_options: Unpack[PopenOptions]
 ) -> Process:
     """Start a program in a new container, or in one that is running.
 
@@ -425,7 +443,8 @@ def clone_into(
     process: in all its namespaces but that of time, in its cgroups, with its root.
 
     Args:
-        target: what to isolate; or a process, or a pid, whose container to enter.
+        target: what to isolate; or the process whose container to enter: a `Process`, a pid, or a
+            pidfd (`Fd(pidfd)`, or what has it as `fileno()`).
         args: the program and its arguments, as for subprocess.Popen; it is looked up in PATH inside
             the new root.
         popen_options: stdin, stdout, env, cwd, text, ... of subprocess.Popen.
@@ -435,6 +454,7 @@ def clone_into(
 
     Raises:
         ValueError: what was asked makes no sense. Like all that follow, it leaves nothing behind.
+        ProcessLookupError: the process to enter has ended.
         FileNotFoundError, PermissionError: the program or its cwd, as subprocess raises them.
         SpawnError: the kernel refused another step: EPERM without the privilege, ENOENT for a root
             or a source that is not there.
@@ -451,27 +471,35 @@ def clone_into(
     """
     if isinstance(target, Container):
         return Process(args, container=target, **popen_options)
-    if isinstance(target, bool) or not isinstance(target, (Process, int)):
-        raise TypeError(f"target={target!r} is not a Container, a Process or a pid")
-    return _enter(target if isinstance(target, int) else target.pid, args, popen_options)
+    check_process("target=", target, "a Container, a Process, a pid or a pidfd")
+    with opened(target) as pidfd:
+        return _enter(pidfd, args, popen_options)
 
 
-def _enter(pid: int, args: Arguments, popen_options: PopenOptions) -> Process:
+def _enter(pidfd: int, args: Arguments, popen_options: PopenOptions) -> Process:
+    pid = pid_of(pidfd)
+    if pid is None:
+        raise ValueError(f"target: fd {pidfd} is not a pidfd")
+    check_in_proc(pid)
     kinds = foreign(pid) & ~Namespace.TIME
     group = Cgroup.of(pid, foreign=True)
     try:
+        # what was read is about this process; of one that has ended, it would be less than all
+        check_alive(pidfd)
         box = Container(
             namespaces=Namespace(0),
-            join={kinds: pid} if kinds else {},
+            join={kinds: Fd(pidfd)} if kinds else {},
             cgroup=group if group.paths else None,
         )
-        return Process(args, container=box, **popen_options)
+        process = Process(args, container=box, **popen_options)
     finally:
         group.close()
+    process.container = None  # it has names for what is closed now
+    return process
 
 
 def run(
-    target: Container | Process | int,
+    target: Container | int | HasFileno,
     args: Arguments,
     *,
     input: str | bytes | None = None,  # noqa: A002  subprocess.run's name
@@ -483,7 +511,7 @@ def run(
     r"""Run a program in a new container and wait for its end, as subprocess.run does.
 
     Args:
-        target: what to isolate.
+        target: what to isolate, or the process whose container to enter, as for `clone_into`.
         args: as for `clone_into`.
         input: what it reads from stdin.
         capture_output: whether stdout and stderr are returned.

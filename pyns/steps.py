@@ -145,7 +145,8 @@ class Clone(Step):
         return {
             errno.ENOSPC: "A limit in /proc/sys/user/max_*_namespaces is reached, or "
             "namespaces are nested too deep",
-            errno.EINVAL: "The kernel was built without one of these namespaces",
+            errno.EINVAL: "The kernel was built without one of these namespaces, or the thread is "
+            "inside namespaces.unshare or setns of PID",
             errno.EAGAIN: "RLIMIT_NPROC, kernel.pid_max or the caller's own cgroup (pids.max) "
             "allows no further process",
             errno.ENOSYS: "clone3 is blocked, as a rule by an old container engine's seccomp "

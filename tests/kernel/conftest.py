@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pyns import Bind, Completed, Container, Proc, run
+from pyns import Bind, Completed, Container, IdMap, Namespace, Proc, kernel, run
 
 Shell = Callable[..., str]
 
@@ -42,5 +44,30 @@ def shell() -> Shell:
         )
         assert (completed.returncode, completed.stderr) == (0, "")
         return str(completed.stdout).rstrip("\n")
+
+    return execute
+
+
+@pytest.fixture
+def admin() -> Callable[..., str]:
+    """Run Python in a process of its own that may change its namespaces; return what it prints.
+
+    With the privileges of root, or those that a container lends: all its namespaces are then those
+    of a user namespace in which it is root.
+    """
+
+    def execute(code: str, *arguments: object) -> str:
+        box = Container(namespaces=Namespace(0))
+        if os.geteuid() != 0:
+            has_time = kernel.is_at_least((6, 2), os.uname().release)
+            box = Container(
+                namespaces=~Namespace(0) if has_time else ~Namespace.TIME,
+                uid_map=IdMap.current("uid", 0),
+                gid_map=IdMap.current("gid", 0),
+            )
+        command = [sys.executable, "-P", "-c", textwrap.dedent(code), *map(str, arguments)]
+        done = run(box, command, capture_output=True, text=True, cwd="/")
+        assert (done.returncode, done.stderr) == (0, "")
+        return str(done.stdout).rstrip("\n")
 
     return execute

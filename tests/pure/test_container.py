@@ -55,6 +55,7 @@ def test_defaults_are_a_containers() -> None:
         "nice": None,
         "cpu_affinity": None,
         "timer_slack_ns": None,
+        "core_scheduling": False,
         "apparmor_profile": None,
         "selinux_label": None,
         "init": False,

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import pyns
-from pyns import CgroupError, SpawnError, Usage, cgroups, namespaces
+from pyns import CgroupError, NamespaceError, SpawnError, Usage, cgroups, namespaces
 from pyns.cgroups import (
     Event,
     Hierarchy,
@@ -48,7 +48,7 @@ def members_of(name: str, cls: type) -> Iterator[tuple[str, Any]]:
             yield f"{name}.{attribute}", method
 
 
-PUBLIC = dict([*names_of(pyns), *names_of(cgroups), ("pyns.namespaces.of", namespaces.of)])
+PUBLIC = dict([*names_of(pyns), *names_of(cgroups), *names_of(namespaces)])
 PUBLIC["pyns.cgroups.systemd.delegated_scope"] = delegated_scope
 METHODS = {
     key: method
@@ -63,7 +63,11 @@ WHOLE = {"Raises", "Needs", "Source", "Example"}
 DEMANDED = {
     "pyns.clone_into": WHOLE,
     "pyns.run": WHOLE,
+    "pyns.namespaces.keep": WHOLE,
     "pyns.namespaces.of": WHOLE,
+    "pyns.namespaces.release": WHOLE,
+    "pyns.namespaces.setns": WHOLE,
+    "pyns.namespaces.unshare": WHOLE,
     "pyns.cgroups.hierarchies": WHOLE,
     "pyns.Bind": WHOLE,
     "pyns.Container": WHOLE,
@@ -74,6 +78,7 @@ DEMANDED = {
     "pyns.Dev": WHOLE,
     "pyns.Devpts": WHOLE,
     "pyns.Dir": WHOLE,
+    "pyns.Fd": WHOLE,
     "pyns.File": WHOLE,
     "pyns.Mqueue": WHOLE,
     "pyns.Overlay": WHOLE,
@@ -173,8 +178,12 @@ def test_attributes_of_a_result_are_its_fields(cls: Any) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [SpawnError(errno.EPERM, LoopbackUp(), 0, 1), CgroupError(errno.EPERM, "x")],
-    ids=["SpawnError", "CgroupError"],
+    [
+        SpawnError(errno.EPERM, LoopbackUp(), 0, 1),
+        CgroupError(errno.EPERM, "x"),
+        NamespaceError(errno.EPERM, "x"),
+    ],
+    ids=["SpawnError", "CgroupError", "NamespaceError"],
 )
 def test_attributes_of_an_error_are_there(error: OSError) -> None:
     said = documented_names(type(error), "Attributes")
@@ -183,7 +192,7 @@ def test_attributes_of_an_error_are_there(error: OSError) -> None:
 
 
 def test_all_is_sorted_and_complete() -> None:
-    for module in (pyns, cgroups):
+    for module in (pyns, cgroups, namespaces):
         public = {
             name
             for name, value in vars(module).items()

@@ -51,12 +51,14 @@ LAYERS = (
         "pyns.cgroups.watch",
     },
     {"pyns.cgroups.freezing", "pyns.cgroups.placing"},
-    {"pyns.cgroups.moving"},
-    {"pyns.cgroups.delegation"},
+    {"pyns.cgroups.moving", "pyns.namespaces.entering", "pyns.namespaces.keeping"},
+    {"pyns.cgroups.delegation", "pyns.namespaces.targets"},
     {
         "pyns.cgroups.events",
         "pyns.cgroups.files",
         "pyns.cgroups.hierarchy",
+        "pyns.namespaces.kinds",
+        "pyns.signals",
         "pyns.cgroups.limits",
         "pyns.cgroups.notifying",
         "pyns.cgroups.stats_v1",
@@ -171,10 +173,14 @@ def test_cgroups_know_nothing_of_spawning() -> None:
     assert outside == []
 
 
-def test_only_marshal_spawn_and_namespaces_touch_the_shim() -> None:
+def test_only_marshal_signals_and_namespaces_touch_the_shim() -> None:
     sources = {found.source for found in INTERNAL if found.target == "pyns._shim"}
-    assert "pyns.marshal" in sources
-    assert sources <= {"pyns.marshal", "pyns.spawn", "pyns.namespaces"}
+    assert sources == {
+        "pyns.marshal",
+        "pyns.namespaces.entering",
+        "pyns.namespaces.keeping",
+        "pyns.signals",
+    }
 
 
 def test_only_the_build_of_the_shim_and_an_extra_need_more_than_the_standard_library() -> None:

@@ -36,7 +36,7 @@ from pyns.mount_steps import (
 )
 from pyns.namespaces import Namespace
 from pyns.rlimits import INFINITY, SetRlimit
-from pyns.scheduling import SetAffinity, SetNice, SetOomScoreAdj, SetTimerSlack
+from pyns.scheduling import NewCoreCookie, SetAffinity, SetNice, SetOomScoreAdj, SetTimerSlack
 from pyns.seccomp import InstallFilter
 from pyns.steps import (
     Attach,
@@ -305,6 +305,11 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
     ),
     (SetTimerSlack(1), "let timers be 1 ns late", Operands(value=1)),
     (
+        NewCoreCookie(),
+        "share a CPU core only with its own children: a new core scheduling cookie",
+        Operands(),
+    ),
+    (
         SetExecLabel("AppArmor", b"/proc/x", b"exec a\nb"),
         "have execve set the AppArmor label: 'exec a\\nb'",
         Operands((b"/proc/x", b"exec a\nb")),
@@ -404,6 +409,7 @@ HINTED: dict[type[Step], set[int]] = {
     SetOomScoreAdj: {errno.EACCES, errno.ENOENT},
     SetNice: {errno.EACCES},
     SetAffinity: {errno.EINVAL},
+    NewCoreCookie: {errno.EINVAL, errno.ENODEV},
     SetExecLabel: {errno.EINVAL, errno.ENOENT},
     InstallFilter: {errno.EACCES, errno.EINVAL},
     ExecuteInit: {errno.EAGAIN, errno.ENOEXEC},
