@@ -33,7 +33,8 @@ class Command:
         name, cwd_name: what the caller called the program and the cwd, for errors.
 
     Raises:
-        OverflowError: a number is none that the kernel takes, as subprocess says it.
+        OverflowError, ValueError (of groups): a number is none that the kernel takes, as
+            subprocess says it.
     """
 
     arguments: tuple[bytes, ...]
@@ -70,7 +71,8 @@ class Command:
                 if not isinstance(number, int):
                     raise TypeError(f"{what}: {number!r} is not an int")
                 if not low <= number <= high:
-                    raise OverflowError(f"{what}: {number} is out of range: {low} to {high}")
+                    error = ValueError if what == "extra_groups" else OverflowError
+                    raise error(f"{what}: {number} is out of range: {low} to {high}")
 
     def check_fds(self) -> None:
         """Raise OSError (EBADF) for an fd that is not open.

@@ -15,16 +15,31 @@ from pyns.cgroups import Cgroup
 from pyns.cgroups.cgroup import Entry
 from pyns.command import Command
 from pyns.container import Container
-from pyns.errors import SpawnError
+from pyns.errors import NotPermittedError, SpawnError
 from pyns.idmap import Caller, write_maps
 from pyns.init import open_init, read_start
 from pyns.joining import opened
 from pyns.namespaces import Namespace
 from pyns.plan import Plan, build_plan
-from pyns.steps import BirthInCgroup, ChangeDirectory, Clone, Execute, Unshare, WaitForParent
+from pyns.steps import (
+    BirthInCgroup,
+    ChangeDirectory,
+    Clone,
+    Execute,
+    NewSession,
+    SetGid,
+    SetGroups,
+    SetProcessGroup,
+    SetUid,
+    Unshare,
+    WaitForParent,
+)
 
 # What clone3 says of the cgroup to be born in, and of nothing else (clone(2)).
 _BIRTH_ERRORS = {errno.EACCES, errno.EBUSY, errno.EOPNOTSUPP, errno.ENOENT, errno.ENODEV}
+
+# Where subprocess raises PermissionError, which people catch.
+_OF_SUBPROCESS = (NewSession, SetGid, SetGroups, SetProcessGroup, SetUid)
 
 _PIDFD_THREAD = os.O_EXCL  # pidfd_open(2)
 
@@ -203,4 +218,6 @@ def explain(plan: Plan, index: int, error: int, command: Command) -> OSError:
         told = OSError(error, os.strerror(error), name)
         told.add_note(f"step {index + 1} of {len(plan)}: {step.describe()}")
         return told
-    return SpawnError(error, step, index, len(plan), step.hint(error))
+    refused = error in (errno.EPERM, errno.EACCES) and isinstance(step, _OF_SUBPROCESS)
+    kind = NotPermittedError if refused else SpawnError
+    return kind(error, step, index, len(plan), step.hint(error))

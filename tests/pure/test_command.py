@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pyns import Container, Namespace, Process, clone_into, run
+from pyns import Container, IdMap, Namespace, Process, clone_into, run
 from pyns.command import (
     Command,
     check_pass_fds,
@@ -267,6 +267,22 @@ def test_an_id_that_the_kernel_would_cut_off_starts_nothing(options: dict[str, A
     # 2**32 would be cut off to 0, and 2**32 - 1 means to stay who one is
     with pytest.raises((ValueError, OverflowError)):
         Process(["true"], **options).wait()
+
+
+def test_process_group_in_a_new_pid_namespace_is_refused() -> None:
+    said = "process_group=7: in a new PID namespace there are no groups yet. 0 makes one"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Process(["true"], container=Container(namespaces=Namespace.PID), process_group=7)
+
+
+@pytest.mark.parametrize("option", ["user", "group", "extra_groups"])
+def test_id_that_nobody_has_in_the_user_namespace_is_refused(option: str) -> None:
+    box = Container(
+        namespaces=Namespace.USER, uid_map=[IdMap(0, 1000, 10)], gid_map=[IdMap(0, 1000, 10)]
+    )
+    options: dict[str, Any] = {option: [10] if option == "extra_groups" else 10}
+    with pytest.raises(ValueError, match=rf"^{option}: 10 is nobody .*_map is 0 1000 10"):
+        Process(["true"], container=box, **options)
 
 
 @pytest.mark.parametrize("target", [None, 1.5, "box"])
