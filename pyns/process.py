@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import signal
 import subprocess
@@ -23,7 +22,6 @@ from pyns.command import (
     Arguments,
     Command,
     Environment,
-    check_pass_fds,
     encode_arguments,
     encode_cwd,
     encode_environment,
@@ -31,6 +29,7 @@ from pyns.command import (
     split_arguments,
 )
 from pyns.container import Container
+from pyns.descriptors import arrange
 from pyns.errors import CgroupError
 from pyns.init import read_status
 from pyns.joining import foreign
@@ -189,21 +188,26 @@ class Process(subprocess.Popen[Any]):
         process_group: int,
     ) -> None:
         if preexec_fn is not None:
-            raise ValueError("preexec_fn: Python can't run in the child, which shares our memory")
+            raise ValueError(
+                "preexec_fn: Python can't run in the child, which shares our memory. There are "
+                "start_new_session, process_group, umask, user, ... and the fields of Container, "
+                "such as rlimits, nice, cpu_affinity, die_with_parent"
+            )
         argv = split_arguments(args, shell, executable)
         program = argv[0] if executable is None else executable
         sys.audit("subprocess.Popen", program, argv, cwd, env)
         container, child = self.container or _NOT_ISOLATED, Child()
         env = container.environment if env is None else env
         try:
-            with ExitStack() as moved:
+            with ExitStack() as copies:
+                stdio, passed = arrange((p2cread, c2pwrite, errwrite), pass_fds, copies)
                 command = Command(
                     arguments=encode_arguments(argv),
                     candidates=find_candidates(program, env),
                     environment=encode_environment(env),
                     cwd=encode_cwd(cwd, may_be_hidden=container.may_hide_cwd),
-                    stdio=_move_low_fds((p2cread, c2pwrite, errwrite), moved),
-                    pass_fds=check_pass_fds(pass_fds),
+                    stdio=stdio,
+                    pass_fds=tuple(passed.items()),
                     close_fds=close_fds,
                     restore_signals=restore_signals,
                     umask=umask,
@@ -344,20 +348,6 @@ class Process(subprocess.Popen[Any]):
             os.close(fd)
 
 
-def _move_low_fds(fds: tuple[int, int, int], moved: ExitStack) -> tuple[int, int, int]:
-    """Copy fds out of the way of the numbers 0 to 2 that the child is about to overwrite."""
-
-    def above(number: int, fd: int) -> int:
-        if fd in (-1, number) or fd > 2:
-            return fd
-        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-        moved.callback(os.close, copy)
-        return copy
-
-    stdin, stdout, stderr = fds
-    return above(0, stdin), above(1, stdout), above(2, stderr)
-
-
 @contextmanager
 def _gone_is_fine() -> Iterator[None]:
     """Let somebody remove the group meanwhile."""
@@ -408,7 +398,9 @@ def clone_into(
         target: what to isolate; or a process, or a pid, whose container to enter.
         args: the program and its arguments, as for subprocess.Popen; it is looked up in PATH inside
             the new root.
-        popen_options: stdin, stdout, env, cwd, text, ... of subprocess.Popen.
+        popen_options: stdin, stdout, env, cwd, text, ... of subprocess.Popen. `pass_fds` may be a
+            mapping as well, from numbers inside to fds. `cwd`, `executable` and the shell are those
+            inside; names of a `user` and of groups are looked up outside.
 
     Returns:
         The running program, a subprocess.Popen.

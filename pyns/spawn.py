@@ -91,12 +91,10 @@ def spawn(child: Child, container: Container, command: Command) -> None:
         command: what to start.
 
     Raises:
-        OSError: an fd to be passed on is not open (EBADF).
         CgroupError: its cgroup can't be made or entered.
         FileNotFoundError, PermissionError, ...: the program can't be executed, or the cwd entered.
         SpawnError: the kernel refused another step.
     """
-    command.check_fds()
     group = container.cgroup
     with marshal.signals_blocked() as mask, ExitStack() as opened_files:
         if container.limits is not None:
@@ -111,7 +109,9 @@ def spawn(child: Child, container: Container, command: Command) -> None:
         if container.max_user_namespaces is not None:
             proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
             opened_files.callback(os.close, proc)
-        init = open_init(opened_files, child.keep) if container.init else None
+        init = None
+        if container.init:
+            init = open_init(opened_files, child.keep, command.numbers)
         plan = build_plan(
             container,
             command,

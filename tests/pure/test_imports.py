@@ -24,7 +24,7 @@ LAYERS = (
     {"pyns.container"},
     {"pyns.joining", "pyns.sandbox"},
     {"pyns.command", "pyns.idmap", "pyns.init", "pyns.landlock", "pyns.rootfs"},
-    {"pyns.devices", "pyns.masks"},
+    {"pyns.descriptors", "pyns.devices", "pyns.masks"},
     {"pyns.entries", "pyns.kernelfs", "pyns.overlay"},
     {
         "pyns.mounts",
