@@ -452,10 +452,10 @@ def run(
     check: bool = False,
     **popen_options: Unpack[PopenOptions],
 ) -> Completed:
-    r"""Run a program in a new container and wait for its end, as subprocess.run does.
+    r"""Run a program in a container and wait for its end, as subprocess.run does.
 
     Args:
-        target: what to isolate.
+        target: what to isolate; or a process, or a pid, whose container to enter.
         args: as for `clone_into`.
         input: what it reads from stdin.
         capture_output: whether stdout and stderr are returned.

@@ -63,6 +63,9 @@ WHOLE = {"Raises", "Needs", "Source", "Example"}
 DEMANDED = {
     "pyns.clone_into": WHOLE,
     "pyns.run": WHOLE,
+    "pyns.call": WHOLE,
+    "pyns.check_call": WHOLE,
+    "pyns.check_output": WHOLE,
     "pyns.namespaces.of": WHOLE,
     "pyns.cgroups.hierarchies": WHOLE,
     "pyns.Bind": WHOLE,
