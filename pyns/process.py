@@ -42,34 +42,39 @@ if TYPE_CHECKING:
     from typing import Unpack
 
 _NOT_ISOLATED = Container(namespaces=Namespace(0))
-_Stream = int | IO[Any] | None
+Stream = int | IO[Any] | None
 
 
-class PopenOptions(TypedDict, total=False):
-    """The keyword arguments of subprocess.Popen that start a program here."""
+class SpawnOptions(TypedDict, total=False):
+    """The keyword arguments of subprocess.Popen that are about the child alone."""
 
-    bufsize: int
     executable: StrPath | None
-    stdin: _Stream
-    stdout: _Stream
-    stderr: _Stream
     close_fds: bool
-    shell: bool
     cwd: StrPath | None
     env: Environment | None
-    universal_newlines: bool | None
     restore_signals: bool
     start_new_session: bool
     pass_fds: Collection[int]
     user: str | int | None
     group: str | int | None
     extra_groups: Collection[str | int] | None
-    encoding: str | None
-    errors: str | None
-    text: bool | None
     umask: int
     pipesize: int
     process_group: int | None
+
+
+class PopenOptions(SpawnOptions, total=False):
+    """The keyword arguments of subprocess.Popen that start a program here."""
+
+    bufsize: int
+    stdin: Stream
+    stdout: Stream
+    stderr: Stream
+    shell: bool
+    universal_newlines: bool | None
+    encoding: str | None
+    errors: str | None
+    text: bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
