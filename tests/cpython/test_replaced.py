@@ -1,4 +1,4 @@
-"""Process passes CPython's own tests of Popen: those of the interpreter that runs this.
+"""Process and aio pass CPython's own tests: those of the interpreter that runs this.
 
 The original is only asked about what does not pass here.
 """
@@ -11,11 +11,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).with_name("run_test_subprocess.py")
+SCRIPT = Path(__file__).with_name("run_tests.py")
 SHARDS = 3  # most of the tests wait for a sleeping child
 
 PREEXEC = "preexec_fn is refused, Python can't run in the child; the test is about it"
@@ -44,16 +45,36 @@ CAN_NOT_IN_CONTAINER = {
 }
 
 
-def outcomes(mode: str, directory: Path, names: Iterable[str] = ()) -> dict[str, str]:
+NO_TRANSPORT = "looks at the transport, which is private; ours has one for each pipe"
+NO_POPEN = "replaces subprocess.Popen by a mock"
+CAN_NOT_IN_ASYNCIO = {
+    "test_create_subprocess_fails_with_inactive_watcher": "there is no watcher that could be",
+    "test_pause_reading": NO_TRANSPORT,
+    "test_popen_error": NO_POPEN,
+    "test_popen_error_with_stdin_pipe": NO_POPEN,
+}
+
+
+def outcomes(module: str, mode: str, directory: Path, names: Iterable[str] = ()) -> dict[str, str]:
     """Return how each test ended: "" if it passed, else why not."""
     found: dict[str, str] = {}
     running = []
     for shard in map(str, range(SHARDS)):
         place = directory / f"{mode}{shard}"
         place.mkdir()
-        args = [sys.executable, "-P", str(SCRIPT), mode, "outcomes", shard, str(SHARDS), *names]
+        args = [module, mode, "outcomes", shard, str(SHARDS), *names]
         with open(place / "log", "wb") as log:
-            running.append((place, subprocess.Popen(args, cwd=place, stdout=log, stderr=log)))
+            running.append(
+                (
+                    place,
+                    subprocess.Popen(
+                        [sys.executable, "-P", str(SCRIPT), *args],
+                        cwd=place,
+                        stdout=log,
+                        stderr=log,
+                    ),
+                )
+            )
     for place, process in running:
         with process:
             assert process.wait() == 0, (place / "log").read_text(errors="replace")
@@ -61,13 +82,16 @@ def outcomes(mode: str, directory: Path, names: Iterable[str] = ()) -> dict[str,
     return found
 
 
-def compare(mode: str, can_not: Iterable[str], directory: Path) -> None:
-    if importlib.util.find_spec("test.test_subprocess") is None:
-        pytest.skip("no module test.test_subprocess (Debian: libpython3-testsuite)")
-    ours = outcomes(mode, directory)
-    assert len(ours) > 250
+def compare(module: str, mode: str, can_not: Iterable[str], directory: Path) -> None:
+    found = None
+    with suppress(ModuleNotFoundError):  # of a package above
+        found = importlib.util.find_spec(module)
+    if found is None:
+        pytest.skip(f"no module {module} (Debian: libpython3-testsuite)")
+    ours = outcomes(module, mode, directory)
+    assert len(ours) > 50
     missed = {name: why for name, why in ours.items() if why}
-    theirs = outcomes("original", directory, missed)
+    theirs = outcomes(module, "original", directory, missed)
     listed = {name for name in ours if name.rpartition(".")[2] in can_not}
     worse = {name: missed[name] for name, why in theirs.items() if not why and name not in listed}
     assert theirs.keys() == missed.keys()
@@ -77,11 +101,16 @@ def compare(mode: str, can_not: Iterable[str], directory: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_as_a_popen(tmp_path: Path) -> None:
-    compare("replaced", CAN_NOT, tmp_path)
+    compare("test.test_subprocess", "replaced", CAN_NOT, tmp_path)
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("namespaces")
 def test_in_pid_and_mount_namespaces(tmp_path: Path) -> None:
     more = CAN_NOT_IN_CONTAINER if os.geteuid() != 0 else {}
-    compare("container", CAN_NOT | more, tmp_path)
+    compare("test.test_subprocess", "container", CAN_NOT | more, tmp_path)
+
+
+@pytest.mark.timeout(300)
+def test_as_asyncio_s(tmp_path: Path) -> None:
+    compare("test.test_asyncio.test_subprocess", "asyncio", CAN_NOT_IN_ASYNCIO, tmp_path)

@@ -1,12 +1,14 @@
-"""Runs CPython's own tests of subprocess with Popen replaced, in a process of its own.
+"""Runs CPython's own tests with what they test replaced, in a process of its own.
 
-Usage: run_test_subprocess.py {original,replaced,container} OUTCOMES SHARD SHARDS [NAME ...]
+Usage: run_tests.py MODULE {original,replaced,container,asyncio} OUTCOMES SHARD SHARDS [NAME ...]
 
 Writes to the file OUTCOMES a JSON object of how each test ended: "" if it passed, else why not.
 """
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import importlib
 import json
 import subprocess
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pyns
+from pyns import aio
 
 
 def replace_popen(container: pyns.Container | None) -> None:
@@ -28,6 +31,13 @@ def replace_popen(container: pyns.Container | None) -> None:
     subprocess.Popen = Popen  # type: ignore[misc]
 
 
+def replace_asyncio() -> None:
+    nothing = pyns.Container(namespaces=pyns.Namespace(0))
+    for name in ("create_subprocess_exec", "create_subprocess_shell"):
+        create = functools.partial(vars(aio)[name], nothing)
+        vars(asyncio)[name] = vars(asyncio.subprocess)[name] = create
+
+
 def tests_of(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
     for test in suite:
         if isinstance(test, unittest.TestSuite):
@@ -36,19 +46,23 @@ def tests_of(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
             yield test
 
 
-def main(mode: str, outcomes: str, shard: int, shards: int, names: list[str]) -> None:
+def main(name: str, mode: str, outcomes: str, shard: str, shards: str, *names: str) -> None:
     if mode == "replaced":
         replace_popen(None)
     elif mode == "container":
         # with an init: PID 1 can't kill itself, and ignores most signals
         kinds = pyns.Namespace.PID | pyns.Namespace.MOUNT
         replace_popen(pyns.Container(namespaces=kinds, init=True))
+    elif mode == "asyncio":
+        replace_asyncio()
 
     # not before: it derives classes of its own from Popen
-    module = importlib.import_module("test.test_subprocess")
+    module = importlib.import_module(name)
     vars(importlib.import_module("test.support"))["use_resources"] = ()  # -u none
     suite = unittest.defaultTestLoader.loadTestsFromModule(module)
-    tests = [test for test in tests_of(suite) if not names or test.id() in names][shard::shards]
+    tests = [test for test in tests_of(suite) if not names or test.id() in names][
+        int(shard) :: int(shards)
+    ]
     result = unittest.TestResult()
     unittest.TestSuite(tests[:]).run(result)
     found = {test.id(): "" for test in tests}
@@ -58,4 +72,4 @@ def main(mode: str, outcomes: str, shard: int, shards: int, names: list[str]) ->
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:])
+    main(*sys.argv[1:])
