@@ -9,6 +9,7 @@ from pyns import kernel as _kernel
 _kernel.check(_sys.platform, _os.uname().release if hasattr(_os, "uname") else "")
 
 from pyns import cgroups, masks, namespaces, seccomp  # noqa: E402
+from pyns.calling import call, check_call, check_output  # noqa: E402
 from pyns.cgroups import IoMax, Limits  # noqa: E402
 from pyns.container import Container  # noqa: E402
 from pyns.devices import Dev  # noqa: E402
@@ -50,7 +51,10 @@ __all__ = [
     "Sysfs",
     "Tmpfs",
     "Usage",
+    "call",
     "cgroups",
+    "check_call",
+    "check_output",
     "clone_into",
     "masks",
     "namespaces",

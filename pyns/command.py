@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyns.mounts import StrPath, encode_path
@@ -26,7 +26,7 @@ class Command:
         environment: strings KEY=value.
         cwd: working directory.
         stdio: fds for stdin, stdout and stderr.
-        pass_fds: further fds that stay open, under their numbers.
+        pass_fds: number inside and fd of the further ones; see `pyns.descriptors.arrange`.
         close_fds: whether all others are closed.
         restore_signals: whether the signals that Python ignores get their default action.
         umask: file mode creation mask.
@@ -36,7 +36,8 @@ class Command:
         name, cwd_name: what the caller called the program and the cwd, for errors.
 
     Raises:
-        OverflowError: a number is none that the kernel takes, as subprocess says it.
+        OverflowError, ValueError (of groups): a number is none that the kernel takes, as
+            subprocess says it.
     """
 
     arguments: tuple[bytes, ...]
@@ -44,7 +45,7 @@ class Command:
     environment: tuple[bytes, ...]
     cwd: bytes | None = None
     stdio: tuple[int, int, int] = (-1, -1, -1)
-    pass_fds: tuple[int, ...] = ()
+    pass_fds: tuple[tuple[int, int], ...] = ()
     close_fds: bool = True
     restore_signals: bool = True
     umask: int = -1
@@ -64,7 +65,6 @@ class Command:
             ("extra_groups", self.groups or (), 0, 2**32 - 2),
             ("umask", (self.umask,), -1, 2**31 - 1),
             ("process_group", (self.process_group,), -1, 2**31 - 1),
-            ("pass_fds", self.pass_fds, 0, 2**31 - 1),
             ("stdin, stdout, stderr", self.stdio, -1, 2**31 - 1),
         ):
             for number in numbers:
@@ -73,7 +73,8 @@ class Command:
                 if not isinstance(number, int):
                     raise TypeError(f"{what}: {number!r} is not an int")
                 if not low <= number <= high:
-                    raise OverflowError(f"{what}: {number} is out of range: {low} to {high}")
+                    error = ValueError if what == "extra_groups" else OverflowError
+                    raise error(f"{what}: {number} is out of range: {low} to {high}")
 
     @property
     def setup(self) -> tuple[object, ...]:
@@ -92,18 +93,10 @@ class Command:
             self.uid,
         )
 
-    def check_fds(self) -> None:
-        """Raise OSError (EBADF) for an fd that is not open.
-
-        To be called before any fd is opened for the child: a number that is free now could be given
-        to that, and handed on to the program.
-        """
-        for fd in (*self.stdio, *self.pass_fds):
-            if fd != -1:
-                try:
-                    os.get_inheritable(fd)
-                except OSError as error:
-                    raise OSError(error.errno, f"{error.strerror}: fd {fd}") from None
+    @property
+    def numbers(self) -> set[int]:
+        """The numbers of the fds that the program gets or may get."""
+        return {0, 1, 2, *(number for number, _ in self.pass_fds)}
 
     def fd_steps(self, init: ExecuteInit | None = None) -> Iterator[Step]:
         """Yield the steps after which the program's fds are exactly those that were asked for.
@@ -116,11 +109,10 @@ class Command:
                 yield Duplicate(fd, number)
         if not self.close_fds:
             return
-        passed = sorted(set(self.pass_fds))
-        for fd in passed:
-            yield Duplicate(fd, fd)
+        for number, fd in sorted(self.pass_fds):
+            yield Duplicate(fd, number)
         first = 3
-        kept = sorted({*passed, *(init.fds if init else ())})
+        kept = sorted({*dict(self.pass_fds), *(init.fds if init else ())})
         for fd in [fd for fd in kept if fd >= 3]:
             if fd > first:
                 yield CloseRange(first, fd - 1)
@@ -193,16 +185,6 @@ def _without_nul(what: str, encoded: bytes) -> bytes:
     if b"\0" in encoded:
         raise ValueError(f"embedded null byte in {what}")
     return encoded
-
-
-def check_pass_fds(pass_fds: Collection[int]) -> tuple[int, ...]:
-    """Return the fds as numbers; ValueError for one that can't be one."""
-    if not pass_fds:
-        return ()
-    fds = tuple(int(fd) for fd in pass_fds)
-    if any(not 0 <= fd < 2**31 for fd in fds):
-        raise ValueError("bad value(s) in pass_fds")
-    return fds
 
 
 def encode_cwd(cwd: StrPath | None, *, may_be_hidden: bool) -> bytes | None:

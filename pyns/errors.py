@@ -5,6 +5,7 @@
     ├── FileNotFoundError, PermissionError, ...
     │                       the program or its cwd, exactly as subprocess raises them
     ├── SpawnError          the kernel refused a step of the plan
+    │   └── NotPermittedError   one that subprocess has as well: also a PermissionError
     ├── CgroupError         the kernel refused a cgroup's file or directory
     └── NamespaceError      the kernel refused a thread other namespaces, or a file that keeps one
 
@@ -57,7 +58,11 @@ class SpawnError(OSError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = (self.errno, self.step, self.index, self.count, self.hint)
-        return SpawnError, arguments, dict(self.__dict__)
+        return type(self), arguments, dict(self.__dict__)
+
+
+class NotPermittedError(SpawnError, PermissionError):
+    """The caller may not have the ids, session or process group that he asked for."""
 
 
 class CgroupError(OSError):

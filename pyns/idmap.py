@@ -54,6 +54,11 @@ class IdMap:
     def __str__(self) -> str:
         return f"{self.inside} {self.outside} {self.count}"
 
+    @property
+    def all_inside(self) -> range:
+        """The ids inside."""
+        return range(self.inside, self.inside + self.count)
+
     @classmethod
     def current(cls, kind: Kind, inside: int | None = None) -> tuple[IdMap, ...]:
         """Map the caller's own id, and no other: what anybody may.

@@ -123,11 +123,21 @@ def build_plan(
         parent_pidfd: of the thread that will clone, for `die_with_parent`.
         proc: fd of the caller's /proc, for `max_user_namespaces`.
         init: how pyns-init is executed, if it is to be PID 1.
+
+    Raises:
+        ValueError: the command and the container contradict each other.
     """
     new = container.namespaces
     joined = container.joined
+    if Namespace.PID in new and command.process_group > 0:
+        raise ValueError(
+            f"process_group={command.process_group}: in a new PID namespace there are no groups "
+            "yet. 0 makes one"
+        )
     if new and not caller.is_privileged and Namespace.USER not in joined:
         new |= Namespace.USER  # lends him the right to the others (EPERM)
+    if Namespace.USER in new:
+        _check_ids(command, *_id_maps(container, caller))
     steps: list[Step] = []
 
     # The parent's part. A child born in its v2 cgroup has its limits before its first instruction.
@@ -268,6 +278,29 @@ def build_plan(
     return Plan(tuple(steps))
 
 
+def _id_maps(container: Container, caller: Caller) -> tuple[Sequence[IdMap], Sequence[IdMap]]:
+    return (
+        (IdMap(caller.uid, caller.uid),) if container.uid_map is None else container.uid_map,
+        (IdMap(caller.gid, caller.gid),) if container.gid_map is None else container.gid_map,
+    )
+
+
+def _check_ids(command: Command, uid_map: Sequence[IdMap], gid_map: Sequence[IdMap]) -> None:
+    for what, numbers, maps in (
+        ("user", (command.uid,), uid_map),
+        ("group", (command.gid,), gid_map),
+        ("extra_groups", command.groups or (), gid_map),
+    ):
+        for number in numbers:
+            if number is not None and not any(number in m.all_inside for m in maps):
+                known = ", ".join(map(str, maps)) or "nothing"
+                kind = "uid" if what == "user" else "gid"
+                raise ValueError(
+                    f"{what}: {number} is nobody in the container's user namespace: {kind}_map is "
+                    f"{known} (inside, outside, count)"
+                )
+
+
 def _join_steps(joins: Sequence[Joined], new: Namespace) -> Iterator[Step]:
     # The user namespace first: it gives the right to the others (EPERM).
     for join in sorted(joins, key=lambda join: Namespace.USER not in join.namespaces):
@@ -286,11 +319,7 @@ def _join_steps(joins: Sequence[Joined], new: Namespace) -> Iterator[Step]:
 
 
 def _user_steps(container: Container, caller: Caller, proc: int) -> Iterator[Step]:
-    yield from map_steps(
-        (IdMap(caller.uid, caller.uid),) if container.uid_map is None else container.uid_map,
-        (IdMap(caller.gid, caller.gid),) if container.gid_map is None else container.gid_map,
-        caller,
-    )
+    yield from map_steps(*_id_maps(container, caller), caller)
     if container.max_user_namespaces is not None:
         # a limit of the namespace that one is in: not before, when it would be the caller's
         limit = str(container.max_user_namespaces)

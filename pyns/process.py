@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import signal
 import subprocess
@@ -11,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from resource import struct_rusage
 from types import TracebackType
@@ -23,7 +22,6 @@ from pyns.command import (
     Arguments,
     Command,
     Environment,
-    check_pass_fds,
     encode_arguments,
     encode_cwd,
     encode_environment,
@@ -31,6 +29,7 @@ from pyns.command import (
     split_arguments,
 )
 from pyns.container import Container
+from pyns.descriptors import arrange
 from pyns.errors import CgroupError
 from pyns.init import read_status
 from pyns.joining import foreign
@@ -52,34 +51,39 @@ if TYPE_CHECKING:
 
 _NO_PIPES = (-1,) * 6
 _NOT_ISOLATED = Container(namespaces=Namespace(0))
-_Stream = int | IO[Any] | None
+Stream = int | IO[Any] | None
 
 
-class PopenOptions(TypedDict, total=False):
-    """The keyword arguments of subprocess.Popen that start a program here."""
+class SpawnOptions(TypedDict, total=False):
+    """The keyword arguments of subprocess.Popen that are about the child alone."""
 
-    bufsize: int
     executable: StrPath | None
-    stdin: _Stream
-    stdout: _Stream
-    stderr: _Stream
     close_fds: bool
-    shell: bool
     cwd: StrPath | None
     env: Environment | None
-    universal_newlines: bool | None
     restore_signals: bool
     start_new_session: bool
     pass_fds: Collection[int]
     user: str | int | None
     group: str | int | None
     extra_groups: Collection[str | int] | None
-    encoding: str | None
-    errors: str | None
-    text: bool | None
     umask: int
     pipesize: int
     process_group: int | None
+
+
+class PopenOptions(SpawnOptions, total=False):
+    """The keyword arguments of subprocess.Popen that start a program here."""
+
+    bufsize: int
+    stdin: Stream
+    stdout: Stream
+    stderr: Stream
+    shell: bool
+    universal_newlines: bool | None
+    encoding: str | None
+    errors: str | None
+    text: bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +219,11 @@ class Process(subprocess.Popen[Any]):
         process_group: int,
     ) -> None:
         if preexec_fn is not None:
-            raise ValueError("preexec_fn: Python can't run in the child, which shares our memory")
+            raise ValueError(
+                "preexec_fn: Python can't run in the child, which shares our memory. There are "
+                "start_new_session, process_group, umask, user, ... and the fields of Container, "
+                "such as rlimits, nice, cpu_affinity, die_with_parent"
+            )
         argv = split_arguments(args, shell, executable)
         program = argv[0] if executable is None else executable
         sys.audit("subprocess.Popen", program, argv, cwd, env)
@@ -223,31 +231,32 @@ class Process(subprocess.Popen[Any]):
         if env is None and container.env is not None:
             env = container.environment
         pipes = (p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
-        moved: list[int] = []
         try:
-            command = Command(
-                arguments=encode_arguments(argv),
-                candidates=find_candidates(program, env),
-                environment=encode_environment(env),
-                cwd=encode_cwd(cwd, may_be_hidden=container.may_hide_cwd),
-                stdio=_move_low_fds((p2cread, c2pwrite, errwrite), moved),
-                pass_fds=check_pass_fds(pass_fds),
-                close_fds=close_fds,
-                restore_signals=restore_signals,
-                umask=umask,
-                start_new_session=start_new_session,
-                process_group=process_group,
-                groups=None if gids is None else tuple(gids),
-                gid=gid,
-                uid=uid,
-                name=program,
-                cwd_name=cwd,
-            )
-            if container.cgroup is not None and container.limits is None:
-                with _gone_is_fine():  # spawn says it
-                    self._run = container.cgroup.start_run()
-            self._start = time.monotonic()
-            spawn(child, container, command)
+            with ExitStack() as copies:
+                stdio, passed = arrange((p2cread, c2pwrite, errwrite), pass_fds, copies)
+                command = Command(
+                    arguments=encode_arguments(argv),
+                    candidates=find_candidates(program, env),
+                    environment=encode_environment(env),
+                    cwd=encode_cwd(cwd, may_be_hidden=container.may_hide_cwd),
+                    stdio=stdio,
+                    pass_fds=tuple(passed.items()),
+                    close_fds=close_fds,
+                    restore_signals=restore_signals,
+                    umask=umask,
+                    start_new_session=start_new_session,
+                    process_group=process_group,
+                    groups=None if gids is None else tuple(gids),
+                    gid=gid,
+                    uid=uid,
+                    name=program,
+                    cwd_name=cwd,
+                )
+                if container.cgroup is not None and container.limits is None:
+                    with _gone_is_fine():  # spawn says it
+                        self._run = container.cgroup.start_run()
+                self._start = time.monotonic()
+                spawn(child, container, command)
             if pipes != _NO_PIPES:
                 self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
             self.pid, self._pidfd = child.report.pid, child.report.pidfd
@@ -263,9 +272,6 @@ class Process(subprocess.Popen[Any]):
             if self._run is not None:
                 self._run.close()
             raise
-        finally:
-            for fd in moved:
-                os.close(fd)
 
     def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
         # subprocess's own, but for wait4 instead of waitpid
@@ -380,22 +386,6 @@ class Process(subprocess.Popen[Any]):
             os.close(fd)
 
 
-def _move_low_fds(fds: tuple[int, int, int], moved: list[int]) -> tuple[int, int, int]:
-    """Copy fds out of the way of the numbers 0 to 2 that the child is about to overwrite."""
-    if fds == (-1, -1, -1):
-        return fds
-
-    def above(number: int, fd: int) -> int:
-        if fd in (-1, number) or fd > 2:
-            return fd
-        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-        moved.append(copy)
-        return copy
-
-    stdin, stdout, stderr = fds
-    return above(0, stdin), above(1, stdout), above(2, stderr)
-
-
 @contextmanager
 def _gone_is_fine() -> Iterator[None]:
     """Let somebody remove the group meanwhile."""
@@ -447,7 +437,9 @@ def clone_into(
             pidfd (`Fd(pidfd)`, or what has it as `fileno()`).
         args: the program and its arguments, as for subprocess.Popen; it is looked up in PATH inside
             the new root.
-        popen_options: stdin, stdout, env, cwd, text, ... of subprocess.Popen.
+        popen_options: stdin, stdout, env, cwd, text, ... of subprocess.Popen. `pass_fds` may be a
+            mapping as well, from numbers inside to fds. `cwd`, `executable` and the shell are those
+            inside; names of a `user` and of groups are looked up outside.
 
     Returns:
         The running program, a subprocess.Popen.
@@ -508,7 +500,7 @@ def run(
     check: bool = False,
     **popen_options: Unpack[PopenOptions],
 ) -> Completed:
-    r"""Run a program in a new container and wait for its end, as subprocess.run does.
+    r"""Run a program in a container and wait for its end, as subprocess.run does.
 
     Args:
         target: what to isolate, or the process whose container to enter, as for `clone_into`.

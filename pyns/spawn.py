@@ -15,7 +15,7 @@ from pyns.cgroups import Cgroup
 from pyns.cgroups.cgroup import Entry
 from pyns.command import Command
 from pyns.container import Container
-from pyns.errors import SpawnError
+from pyns.errors import NotPermittedError, SpawnError
 from pyns.idmap import Caller, write_maps
 from pyns.init import open_init, read_start
 from pyns.joining import Joined, opened
@@ -27,6 +27,11 @@ from pyns.steps import (
     Clone,
     Execute,
     ExecuteInit,
+    NewSession,
+    SetGid,
+    SetGroups,
+    SetProcessGroup,
+    SetUid,
     Step,
     Unshare,
     WaitForParent,
@@ -34,6 +39,9 @@ from pyns.steps import (
 
 # What clone3 says of the cgroup to be born in, and of nothing else (clone(2)).
 _BIRTH_ERRORS = {errno.EACCES, errno.EBUSY, errno.EOPNOTSUPP, errno.ENOENT, errno.ENODEV}
+
+# Where subprocess raises PermissionError, which people catch.
+_OF_SUBPROCESS = (NewSession, SetGid, SetGroups, SetProcessGroup, SetUid)
 
 _PIDFD_THREAD = os.O_EXCL  # pidfd_open(2)
 _NO_ENTRY = Entry()
@@ -87,12 +95,10 @@ def spawn(child: Child, container: Container, command: Command) -> None:
         command: what to start.
 
     Raises:
-        OSError: an fd to be passed on is not open (EBADF).
         CgroupError: its cgroup can't be made or entered.
         FileNotFoundError, PermissionError, ...: the program can't be executed, or the cwd entered.
         SpawnError: the kernel refused another step.
     """
-    command.check_fds()
     group = container.cgroup
     with marshal.signals_blocked() as mask, ExitStack() as opened_files:
         if container.limits is not None:
@@ -109,7 +115,9 @@ def spawn(child: Child, container: Container, command: Command) -> None:
         if container.max_user_namespaces is not None:
             proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
             opened_files.callback(os.close, proc)
-        init = open_init(opened_files, child.keep) if container.init else None
+        init = None
+        if container.init:
+            init = open_init(opened_files, child.keep, command.numbers)
         how = (entry, caller, joins, parent_pidfd, proc, init)
         setup = Setup.of(container, command, *how, keep=child.private_cgroup is None)
         program = Execute(command.candidates, command.arguments, command.environment)
@@ -263,4 +271,6 @@ def explain(plan: Plan, index: int, error: int, command: Command) -> OSError:
         told = OSError(error, os.strerror(error), name)
         told.add_note(f"step {index + 1} of {len(plan)}: {step.describe()}")
         return told
-    return SpawnError(error, step, index, len(plan), step.hint(error))
+    refused = error in (errno.EPERM, errno.EACCES) and isinstance(step, _OF_SUBPROCESS)
+    kind = NotPermittedError if refused else SpawnError
+    return kind(error, step, index, len(plan), step.hint(error))

@@ -621,10 +621,14 @@ class Duplicate(Step):
         name = {0: "stdin", 1: "stdout", 2: "stderr"}.get(self.number)
         if name:
             return f"make fd {self.fd} its {name}"
-        return f"pass on fd {self.fd}"
+        number = "" if self.number == self.fd else f" as its fd {self.number}"
+        return f"pass on fd {self.fd}{number}"
 
     def operands(self) -> Operands:
         return Operands(fd=self.fd, value=self.number)
+
+    def hint(self, error: int) -> str | None:
+        return {errno.EBADF: "Numbers of fds end at the limit nofile (RLIMIT_NOFILE)"}.get(error)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import pyns
-from pyns import CgroupError, NamespaceError, SpawnError, Usage, cgroups, namespaces
+from pyns import CgroupError, NamespaceError, SpawnError, Usage, aio, cgroups, namespaces
 from pyns.cgroups import (
     Event,
     Hierarchy,
@@ -48,7 +48,7 @@ def members_of(name: str, cls: type) -> Iterator[tuple[str, Any]]:
             yield f"{name}.{attribute}", method
 
 
-PUBLIC = dict([*names_of(pyns), *names_of(cgroups), *names_of(namespaces)])
+PUBLIC = dict([*names_of(pyns), *names_of(cgroups), *names_of(aio), *names_of(namespaces)])
 PUBLIC["pyns.cgroups.systemd.delegated_scope"] = delegated_scope
 METHODS = {
     key: method
@@ -64,6 +64,13 @@ DEMANDED = {
     "pyns.clone_into": WHOLE,
     "pyns.run": WHOLE,
     "pyns.namespaces.keep": WHOLE,
+    "pyns.aio.create_subprocess_exec": WHOLE,
+    "pyns.aio.create_subprocess_shell": WHOLE,
+    "pyns.aio.Process.communicate": WHOLE,
+    "pyns.aio.Process.wait": WHOLE,
+    "pyns.call": WHOLE,
+    "pyns.check_call": WHOLE,
+    "pyns.check_output": WHOLE,
     "pyns.namespaces.of": WHOLE,
     "pyns.namespaces.release": WHOLE,
     "pyns.namespaces.setns": WHOLE,

@@ -14,7 +14,7 @@ import pytest
 
 from pyns import CgroupError, Namespace, NamespaceError, Plan, SpawnError
 from pyns.command import Command
-from pyns.errors import in_words
+from pyns.errors import NotPermittedError, in_words
 from pyns.spawn import explain
 from pyns.steps import (
     BirthInCgroup,
@@ -24,6 +24,7 @@ from pyns.steps import (
     Execute,
     LoopbackUp,
     SetHostname,
+    SetUid,
 )
 
 Trip = Callable[[Any], Any]
@@ -138,6 +139,16 @@ def test_spawn_error_survives_pickling(trip: Trip, hint: str | None) -> None:
     assert vars(arrived).keys() == {"step", "index", "count", "hint"}
     assert (arrived.errno, arrived.strerror) == (errno.EPERM, error.strerror)
     assert str(arrived) == str(error)
+
+
+@pytest.mark.parametrize("trip", TRIPS)
+def test_error_of_an_option_that_subprocess_has_survives_pickling(trip: Trip) -> None:
+    error = NotPermittedError(errno.EPERM, SetUid(5), 2, 7)
+    arrived = trip(error)
+    assert type(arrived) is NotPermittedError
+    assert isinstance(arrived, PermissionError)
+    assert isinstance(arrived, SpawnError)
+    assert (vars(arrived), str(arrived)) == (vars(error), str(error))
 
 
 @pytest.mark.parametrize("trip", TRIPS)

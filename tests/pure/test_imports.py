@@ -17,6 +17,7 @@ PACKAGE = Path(pyns.__file__).parent
 # top first; a module imports from the layers below its own, never from its own
 LAYERS = (
     {"pyns"},
+    {"pyns.aio", "pyns.calling"},
     {"pyns.process"},
     {"pyns.spawn"},
     {"pyns.marshal"},
@@ -24,7 +25,7 @@ LAYERS = (
     {"pyns.container"},
     {"pyns.joining", "pyns.sandbox"},
     {"pyns.command", "pyns.idmap", "pyns.init", "pyns.landlock", "pyns.rootfs"},
-    {"pyns.devices", "pyns.masks"},
+    {"pyns.descriptors", "pyns.devices", "pyns.masks"},
     {"pyns.entries", "pyns.kernelfs", "pyns.overlay"},
     {
         "pyns.mounts",

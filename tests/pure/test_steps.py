@@ -249,6 +249,7 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
     ),
     (Duplicate(9, 1), "make fd 9 its stdout", Operands(fd=9, value=1)),
     (Duplicate(9, 9), "pass on fd 9", Operands(fd=9, value=9)),
+    (Duplicate(9, 8), "pass on fd 9 as its fd 8", Operands(fd=9, value=8)),
     (CloseRange(3, 6), "close every fd from 3 to 6", Operands(flags=3, value=6)),
     (
         CloseRange(7, CloseRange.LAST),
@@ -379,6 +380,7 @@ HOSTILE_STEPS = [
 
 # where advice is certain
 HINTED: dict[type[Step], set[int]] = {
+    Duplicate: {errno.EBADF},
     BirthInCgroup: {errno.EBUSY, errno.EOPNOTSUPP, errno.EACCES},
     Clone: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS},
     Unshare: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS},
