@@ -42,6 +42,7 @@ from pyns.steps import (
     EnterCgroup,
     Execute,
     ExecuteInit,
+    HideMemory,
     LoopbackUp,
     NewKeyring,
     NewSession,
@@ -150,8 +151,19 @@ def build_plan(
 
     # First of all: what follows is charged to the child's own limits.
     steps += [EnterCgroup(path, fd) for path, fd in entry.tasks]
+    # In the caller's /proc, while it is there (ENOENT), and as its owner: before the uid changes
+    # and the memory is hidden (EACCES). CPUs after the cgroups, whose cpuset decides which there
+    # are (EINVAL).
+    steps += scheduling_steps(
+        container.oom_score_adj, container.nice, container.cpu_affinity, container.timer_slack_ns
+    )
+    steps += label_steps(container.apparmor_profile, container.selinux_label)
+    # Before anybody in there can look at the child, which has the caller's memory; but hidden, it
+    # can't write its maps and offsets (EACCES).
+    hides = bool(joins) and bool((Namespace.PID | Namespace.USER) & joined)
+    writes = bool(new & (Namespace.USER | Namespace.TIME))
     if joins:
-        steps += _join_steps(joins, new & ~last)
+        steps += _join_steps(joins, new & ~last, hides=hides and not writes)
         late = Namespace(0)
     if Namespace.USER in new & ~last:
         # As long as no id is mapped, no file can be made (EOVERFLOW). /proc is the caller's still.
@@ -167,12 +179,8 @@ def build_plan(
                 )
             )
 
-    # In the caller's /proc, while it is there (ENOENT), and as its owner: before the uid changes
-    # (EACCES). CPUs after the cgroups, whose cpuset decides which there are (EINVAL).
-    steps += scheduling_steps(
-        container.oom_score_adj, container.nice, container.cpu_affinity, container.timer_slack_ns
-    )
-    steps += label_steps(container.apparmor_profile, container.selinux_label)
+    if hides and writes:
+        steps.append(HideMemory())
 
     # Names and network need capabilities: before the uid changes (EPERM).
     if container.hostname is not None:
@@ -264,7 +272,9 @@ def build_plan(
     return Plan(tuple(steps))
 
 
-def _join_steps(joins: Sequence[Joined], new: Namespace) -> Iterator[Step]:
+def _join_steps(joins: Sequence[Joined], new: Namespace, *, hides: bool) -> Iterator[Step]:
+    if hides:
+        yield HideMemory()
     # The user namespace first: it gives the right to the others (EPERM).
     for join in sorted(joins, key=lambda join: Namespace.USER not in join.namespaces):
         yield SetNamespaces(join.namespaces, join.path, join.fd)
