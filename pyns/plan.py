@@ -21,12 +21,12 @@ from pyns.command import (
     find_candidates,
     split_arguments,
 )
-from pyns.container import Container
+from pyns.container import USER_LIMITS, Container
 from pyns.idmap import Caller, IdMap, map_steps
 from pyns.joining import Joined, named
 from pyns.labels import label_steps
 from pyns.landlock import RestrictSelf
-from pyns.mounts import encode_target
+from pyns.mounts import attributes_of, encode_target
 from pyns.namespaces import Namespace
 from pyns.rlimits import rlimit_steps
 from pyns.rootfs import root_steps
@@ -122,7 +122,7 @@ def build_plan(
         caller: who starts it.
         joins: the namespaces to join, opened.
         parent_pidfd: of the thread that will clone, for `die_with_parent`.
-        proc: fd of the caller's /proc, for `max_user_namespaces`.
+        proc: fd of the caller's /proc, for `max_user_namespaces` and the like.
         init: how pyns-init is executed, if it is to be PID 1.
     """
     new = container.namespaces
@@ -197,7 +197,7 @@ def build_plan(
     steps += root_steps(
         container.root,
         container.all_mounts,
-        read_only=container.read_only,
+        attributes=attributes_of(container),
         masked=[encode_target(path) for path in container.masked_paths],
         protected=[encode_target(path) for path in container.read_only_paths],
     )
@@ -297,10 +297,11 @@ def _user_steps(container: Container, caller: Caller, proc: int) -> Iterator[Ste
         (IdMap(caller.gid, caller.gid),) if container.gid_map is None else container.gid_map,
         caller,
     )
-    if container.max_user_namespaces is not None:
-        # a limit of the namespace that one is in: not before, when it would be the caller's
-        limit = str(container.max_user_namespaces)
-        yield WriteProc("/proc/sys/user/max_user_namespaces", limit, proc)
+    for name in USER_LIMITS:
+        limit = getattr(container, name)
+        if limit is not None:
+            # of the namespace that one is in: not before, when it would be the caller's
+            yield WriteProc(f"/proc/sys/user/{name}", str(limit), proc)
 
 
 def _own_steps(container: Container, command: Command) -> Iterator[Step]:

@@ -387,6 +387,7 @@ class TestLateUserNamespace:
         uid_map=[IdMap(1000, 65534)],
         gid_map=[IdMap(1000, 65534)],
         max_user_namespaces=0,
+        max_inotify_instances=8,
         capabilities=(),
     )
 
@@ -407,8 +408,12 @@ class TestLateUserNamespace:
         assert isinstance(steps[0], Clone)
         assert Namespace.USER in steps[0].namespaces
         assert "unshare" not in [step.kind for step in steps]
-        (limit,) = [n for n, step in enumerate(steps) if getattr(step, "proc", -1) == 9]
-        assert limit < [step.kind for step in steps].index("set_propagation")
+        limits = [n for n, step in enumerate(steps) if getattr(step, "proc", -1) == 9]
+        assert [steps[n].describe() for n in limits] == [
+            "write '0' to /proc/sys/user/max_user_namespaces",
+            "write '8' to /proc/sys/user/max_inotify_instances",
+        ]
+        assert max(limits) < [step.kind for step in steps].index("set_propagation")
 
 
 def test_zero_is_a_value() -> None:
