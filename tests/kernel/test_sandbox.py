@@ -36,16 +36,6 @@ Shell = Callable[..., str]
 Sandbox = Callable[..., Container]
 
 
-@pytest.fixture
-def sandbox() -> Sandbox:
-    """Describe a sandbox without cgroups, which an ordinary user may not have."""
-
-    def make(*args: object, **fields: object) -> Container:
-        return Container.sandbox(*args, **{"limits": None, **fields})  # type: ignore[arg-type]
-
-    return make
-
-
 class TestRoot:
     """A root that is a new filesystem."""
 
