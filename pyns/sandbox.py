@@ -76,7 +76,8 @@ def preset(
         "max_user_namespaces": 0,
         "max_inotify_instances": 8,
         "rlimits": {
-            "core": 0,
+            # with 0 the kernel still starts what core_pattern names, as root outside (core(5))
+            "core": _at_most(resource.RLIMIT_CORE, 1),
             "nofile": _at_most(resource.RLIMIT_NOFILE, 1024),
             "nproc": _at_most(resource.RLIMIT_NPROC, 256),
             # what it has of these, the caller has not

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -672,6 +673,9 @@ class TestCoreDumps:
             "print(os.WCOREDUMP(status), *os.listdir('/tmp'))\n"
         )
         assert attack(sandbox(), code) == "False"
+        # a handler ("|program" as the pattern) is started unless the limit is 1, also with 0
+        hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+        assert dict(sandbox().rlimits or ())["core"] == ((1, 1) if hard else (0, 0))
         rlimits = dict(sandbox().rlimits or ()) | {"core": "unlimited"}
         assert attack(sandbox(rlimits=rlimits), code).startswith("True core")
 
