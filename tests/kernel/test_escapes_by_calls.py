@@ -167,8 +167,8 @@ class TestDevices:
     def test_there_are_are_those_that_give_nothing_away(self, attack: Attack, sandbox: Box) -> None:
         code = (
             "import stat\n"
-            "for path, _, names in os.walk('/'):\n"
-            "    if path.startswith(('/proc', '/usr')): continue\n"
+            "for path, below, names in os.walk('/'):\n"
+            "    if path == '/': below[:] = set(below) - {'proc', 'usr'}\n"
             "    for name in names:\n"
             "        mode = os.lstat(os.path.join(path, name)).st_mode\n"
             "        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode): print(os.path.join(path, name))\n"

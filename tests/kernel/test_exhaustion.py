@@ -108,8 +108,10 @@ for path in sys.argv[1:]:
 
     def test_are_made_nowhere_else(self, attack: Attack, sandbox: Box) -> None:
         code = """
-for path, _, _ in os.walk('/'):
-    if not path.startswith(('/proc/', '/tmp', '/dev/shm')) and path != '/proc':
+for path, below, _ in os.walk('/'):
+    if path == '/': below[:] = set(below) - {'proc', 'tmp'}
+    if path.count('/') == 3: below.clear()
+    if path != '/dev/shm':
         try: os.close(os.open(os.path.join(path, 'bomb'), os.O_CREAT | os.O_WRONLY))
         except OSError: continue
         print(path)

@@ -150,7 +150,7 @@ class Expected:
         self.source = ""
         self.layers: set[str] = set()  # names in what was set aside
         self.names: dict[str, set[str]] = {}  # of directories that are new
-        self.has_init = self.takes_ids = False
+        self.has_init = self.takes_ids = self.has_loopback = False
 
     def walk(self, plan: Plan) -> View:
         for step in plan:
@@ -340,7 +340,7 @@ class Expected:
         self.view["domainname"] = os.fsdecode(step.name)
 
     def loopback_up(self, step: Any) -> None:
-        self.view["interfaces"] = {"lo": True}
+        self.has_loopback = True
 
     def change_directory(self, step: Any) -> None:
         self.view["cwd"] = os.fsdecode(step.path)
@@ -416,10 +416,8 @@ class Expected:
                     view[field] = sorted(self.names[place])
         else:
             view["mounts"] = shown(map(mounted, view["mounts"]))
-        if Namespace.NET in self.new and not isinstance(view["interfaces"].get("lo"), bool):
-            view["interfaces"] = {"lo": False}
         if Namespace.NET in self.new:
-            view["interfaces"] = {"lo": view["interfaces"] == {"lo": True}}
+            view["interfaces"] = {"lo": self.has_loopback}
         if Namespace.CGROUP in self.new:
             view["cgroups"] = sorted(f"{line.rpartition(':')[0]}:/" for line in view["cgroups"])
         if Namespace.PID in self.new:
