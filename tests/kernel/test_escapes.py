@@ -177,7 +177,9 @@ class TestLinksInAnImage:
         "File": lambda at: {"mounts": [File(at, "x")]},
         "Dir": lambda at: {"mounts": [Dir(at)]},
         "Symlink": lambda at: {"mounts": [Symlink(at, "x")]},
-        "Overlay": lambda at: {"mounts": [Overlay(at, ["/usr"], userxattr=os.geteuid() != 0)]},
+        "Overlay": lambda at: {
+            "mounts": [Overlay(at, ["/usr/share"], userxattr=os.geteuid() != 0)]
+        },
         "mask": lambda at: {"masked_paths": [at]},
         "read-only path": lambda at: {"read_only_paths": [at]},
     }
