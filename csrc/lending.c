@@ -88,16 +88,16 @@ static int has_our_memory(const char *path)
 
 /*
  * The kernel wakes us a moment before execve lets go of the memory. It tells nobody when it has; as a rule
- * that is before we look.
+ * that is before we look. Not for ever: /proc may be that of another PID namespace, the pid another's.
  */
 static void wait_for_own_memory(int pid)
 {
 	const struct timespec moment = {.tv_nsec = 50000}, long_moment = {.tv_nsec = 1000000};
 	char path[32];
-	int r;
+	int r = 1;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	while ((r = has_our_memory(path)) == 1)
+	for (int tries = 0; tries < 100 && (r = has_our_memory(path)) == 1; tries++)
 		nanosleep(&moment, NULL);
 	if (r < 0) /* not to be seen: there is no /proc, or it hides others (hidepid) */
 		nanosleep(&long_moment, NULL);
