@@ -314,6 +314,8 @@ static int run_step(struct child *child, const struct step *step)
 		return sys_setns(step->fd, step->flags);
 	case STEP_CLONE_AGAIN:
 		return clone_again(child, step->flags);
+	case STEP_HIDE_MEMORY:
+		return sys_prctl(PR_SET_DUMPABLE, 0);
 	case STEP_WRITE_PROC:
 		return write_proc(step->fd >= 0 ? step->fd : AT_FDCWD, text, after(text));
 	case STEP_UNSHARE:

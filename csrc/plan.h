@@ -16,9 +16,10 @@ enum step_kind {
 	STEP_WRITE_PROC,      /* text: path, content; fd: where a relative path begins */
 	STEP_SET_NAMESPACES,  /* fd; flags: CLONE_NEW..., of what is to be joined */
 	STEP_CLONE_AGAIN,     /* flags: CLONE_NEW...; another child goes on with the plan */
-	STEP_UNSHARE,         /* flags: CLONE_NEW... */
-	STEP_SET_HOSTNAME,    /* text */
-	STEP_SET_DOMAINNAME,  /* text */
+	STEP_HIDE_MEMORY, /* until the spawn is over: nobody may look at it, or at the child's fds */
+	STEP_UNSHARE,     /* flags: CLONE_NEW... */
+	STEP_SET_HOSTNAME,   /* text */
+	STEP_SET_DOMAINNAME, /* text */
 	STEP_LOOPBACK_UP,
 	STEP_SET_PROPAGATION, /* flags: MS_PRIVATE, ...: of every mount */
 	STEP_HOST_ROOT,       /* mounts go below the root as it is */

@@ -16,12 +16,20 @@ from pyns.joining import check_join
 from pyns.kernelfs import Proc
 from pyns.labels import check_label
 from pyns.landlock import Landlock
-from pyns.mounts import Filesystem, Mount, StrPath, Tmpfs, encode_path, encode_target
+from pyns.mounts import (
+    Filesystem,
+    Mount,
+    StrPath,
+    Tmpfs,
+    check_bools,
+    encode_path,
+    encode_target,
+)
 from pyns.namespaces import Namespace
 from pyns.namespaces.targets import Target
 from pyns.overlay import Overlay
 from pyns.rlimits import Rlimit, Rlimits, parse_rlimits
-from pyns.sandbox import LIMITS, possible_limits, preset
+from pyns.sandbox import check_host_id, possible_limits, preset
 from pyns.scheduling import check_int, parse_cpus
 from pyns.seccomp import check_filter
 from pyns.steps import SetPropagation
@@ -38,6 +46,8 @@ DEFAULT_NAMESPACES = (
     | Namespace.NET
     | Namespace.CGROUP
 )
+# files of /proc/sys/user: of each user namespace
+USER_LIMITS = ("max_user_namespaces", "max_inotify_instances")
 _CLOCKS = ("monotonic", "boottime")
 _NAME_MAX = 64  # __NEW_UTS_LEN of the kernel
 
@@ -56,6 +66,8 @@ class Container:
             ones are taken as they are, so /proc is among them when it is wanted.
         read_only: the root is read-only, with all that was mounted below it outside. The `mounts`
             say for themselves: a Tmpfs can be written. Their targets are made before.
+        nosuid: likewise for set-user-ID, set-group-ID and file capabilities in the root.
+        nodev: likewise for devices, which can't be opened in the root then.
         masked_paths: absolute paths inside that are hidden: files read as empty, directories are.
             Missing ones are passed over. `pyns.masks.MASKED_PATHS` are Docker's.
         read_only_paths: absolute paths inside that are read-only, with all mounts below. Missing
@@ -79,6 +91,8 @@ class Container:
             can't be changed.
         max_user_namespaces: how many user namespaces may be made inside; 0 forbids them. Takes
             `capabilities` without CAP_SYS_RESOURCE, with which it could be raised again.
+        max_inotify_instances: how many inotify instances (inotify(7)) there may be inside. They are
+            the caller's, too, who has 128 as a rule. Takes the same.
         time_offsets: by how many seconds "monotonic" and "boottime" are ahead, in a new TIME
             namespace.
         cgroup: a group to be in. It is not removed.
@@ -132,6 +146,8 @@ class Container:
     root: StrPath | Filesystem | None = None
     mounts: Sequence[Mount] | None = None
     read_only: bool = False
+    nosuid: bool = False
+    nodev: bool = False
     masked_paths: Sequence[StrPath] = ()
     read_only_paths: Sequence[StrPath] = ()
     propagation: str = "private"
@@ -142,6 +158,7 @@ class Container:
     uid_map: Sequence[IdMap] | None = None
     gid_map: Sequence[IdMap] | None = None
     max_user_namespaces: int | None = None
+    max_inotify_instances: int | None = None
     time_offsets: Mapping[str, float] | tuple[tuple[str, float], ...] = ()
     cgroup: Cgroup | None = None
     limits: Limits | None = None
@@ -178,6 +195,8 @@ class Container:
             ("root", self.root, Namespace.MOUNT),
             ("mounts", self.mounts, Namespace.MOUNT),
             ("read_only", self.read_only, Namespace.MOUNT),
+            ("nosuid", self.nosuid, Namespace.MOUNT),
+            ("nodev", self.nodev, Namespace.MOUNT),
             ("masked_paths", self.masked_paths, Namespace.MOUNT),
             ("read_only_paths", self.read_only_paths, Namespace.MOUNT),
             ("propagation", self.propagation.replace("private", ""), Namespace.MOUNT),
@@ -186,7 +205,7 @@ class Container:
             ("loopback", self.loopback, Namespace.NET),
             ("uid_map", self.uid_map, Namespace.USER),
             ("gid_map", self.gid_map, Namespace.USER),
-            ("max_user_namespaces", self.max_user_namespaces is not None, Namespace.USER),
+            *((name, getattr(self, name) is not None, Namespace.USER) for name in USER_LIMITS),
             ("time_offsets", self.time_offsets, Namespace.TIME),
             ("init", self.init, Namespace.PID),
         ):
@@ -261,14 +280,16 @@ class Container:
             host_id: uid and gid that it has outside, if the caller is privileged; others can only
                 lend their own. Inside it is 1000. What else runs under this id shares its files.
             fields: of a Container, in place of the preset's. `limits`, if not given: 1 GiB of
-                memory and 256 processes where the caller may have a cgroup, which is tried; else
-                none but the rlimits, which leave memory unlimited. Given ones are never left out.
+                memory, no swap and 256 processes where the caller may have a cgroup, which is
+                tried; else none but the rlimits, which leave memory unlimited. Given ones are never
+                left out, and with `cgroup` neither are the preset's.
 
         Returns:
             The container; print its `plan`, or use `dataclasses.replace`.
 
         Raises:
-            ValueError: `host_id` is that of root, or a combination makes no sense.
+            ValueError: `host_id` is that of root, or none of the caller's user namespace; or a
+                combination makes no sense.
 
         Needs: nothing, where unprivileged user namespaces are allowed. Write access to cgroups for
             limits.
@@ -279,11 +300,12 @@ class Container:
             >>> box.capabilities, box.no_new_privileges, box.max_user_namespaces
             ((), True, 0)
         """
-        if host_id == 0:
-            raise ValueError("host_id=0 would be the host's root: what it may, the program may")
-        chosen = preset(root, tuple(mounts), Caller.current(), host_id) | fields
+        caller = Caller.current()
+        if not {"uid_map", "gid_map"} <= fields.keys():
+            check_host_id(host_id, caller)
+        chosen = preset(root, tuple(mounts), caller, host_id) | fields
         if "limits" not in fields:
-            chosen["limits"] = possible_limits() if chosen.get("cgroup") is None else LIMITS
+            chosen["limits"] = possible_limits(chosen.get("cgroup"))
         return cls(**chosen)
 
     def _normalise(self) -> None:
@@ -327,10 +349,7 @@ class Container:
             raise TypeError(f"cgroup={self.cgroup!r}: give a pyns.cgroups.Cgroup")
         if self.loopback is not None and not isinstance(self.loopback, bool):
             raise TypeError(f"loopback={self.loopback!r} is not a bool")
-        if not isinstance(self.read_only, bool):
-            raise TypeError(f"read_only={self.read_only!r} is not a bool")
-        if not isinstance(self.init, bool):
-            raise TypeError(f"init={self.init!r} is not a bool")
+        check_bools(self, "read_only", "nosuid", "nodev", "init")
         for mount in self.mounts or ():
             if not isinstance(mount, Mount):
                 raise TypeError(
@@ -360,14 +379,15 @@ class Container:
             if not isinstance(self.landlock, Landlock):
                 raise TypeError(f"landlock={self.landlock!r}: give Landlock(...)")
             self._check_privilege_of("landlock")
-        check_int("max_user_namespaces", self.max_user_namespaces, 0, 2**31 - 1)
-        if self.max_user_namespaces is not None and (
-            self.capabilities is None or "cap_sys_resource" in self.capabilities
-        ):
-            raise ValueError(
-                "max_user_namespaces could be raised again by the program: add capabilities=(...) "
-                "without sys_resource"
-            )
+        for name in USER_LIMITS:
+            check_int(name, getattr(self, name), 0, 2**31 - 1)
+            if getattr(self, name) is not None and (
+                self.capabilities is None or "cap_sys_resource" in self.capabilities
+            ):
+                raise ValueError(
+                    f"{name} could be raised again by the program: add capabilities=(...) "
+                    "without sys_resource"
+                )
         check_int("oom_score_adj", self.oom_score_adj, -1000, 1000)
         check_int("nice", self.nice, -20, 19)
         check_int("timer_slack_ns", self.timer_slack_ns, 0, 2**63 - 1)

@@ -21,12 +21,12 @@ from pyns.command import (
     find_candidates,
     split_arguments,
 )
-from pyns.container import Container
+from pyns.container import USER_LIMITS, Container
 from pyns.idmap import Caller, IdMap, map_steps
 from pyns.joining import Joined, named
 from pyns.labels import label_steps
 from pyns.landlock import RestrictSelf
-from pyns.mounts import encode_target
+from pyns.mounts import attributes_of, encode_target
 from pyns.namespaces import Namespace
 from pyns.rlimits import rlimit_steps
 from pyns.rootfs import root_steps
@@ -42,6 +42,7 @@ from pyns.steps import (
     EnterCgroup,
     Execute,
     ExecuteInit,
+    HideMemory,
     LoopbackUp,
     NewKeyring,
     NewSession,
@@ -121,7 +122,7 @@ def build_plan(
         caller: who starts it.
         joins: the namespaces to join, opened.
         parent_pidfd: of the thread that will clone, for `die_with_parent`.
-        proc: fd of the caller's /proc, for `max_user_namespaces`.
+        proc: fd of the caller's /proc, for `max_user_namespaces` and the like.
         init: how pyns-init is executed, if it is to be PID 1.
 
     Raises:
@@ -160,8 +161,23 @@ def build_plan(
 
     # First of all: what follows is charged to the child's own limits.
     steps += [EnterCgroup(path, fd) for path, fd in entry.tasks]
+    # In the caller's /proc, while it is there (ENOENT), and as its owner: before the uid changes
+    # and the memory is hidden (EACCES). CPUs after the cgroups, whose cpuset decides which there
+    # are (EINVAL).
+    steps += scheduling_steps(
+        container.oom_score_adj,
+        container.nice,
+        container.cpu_affinity,
+        container.timer_slack_ns,
+        core_scheduling=container.core_scheduling,
+    )
+    steps += label_steps(container.apparmor_profile, container.selinux_label)
+    # Before anybody in there can look at the child, which has the caller's memory; but hidden, it
+    # can't write its maps and offsets (EACCES).
+    hides = bool(joins) and bool((Namespace.PID | Namespace.USER) & joined)
+    writes = bool(new & (Namespace.USER | Namespace.TIME))
     if joins:
-        steps += _join_steps(joins, new & ~last)
+        steps += _join_steps(joins, new & ~last, hides=hides and not writes)
         late = Namespace(0)
     if Namespace.USER in new & ~last:
         # As long as no id is mapped, no file can be made (EOVERFLOW). /proc is the caller's still.
@@ -177,16 +193,8 @@ def build_plan(
                 )
             )
 
-    # In the caller's /proc, while it is there (ENOENT), and as its owner: before the uid changes
-    # (EACCES). CPUs after the cgroups, whose cpuset decides which there are (EINVAL).
-    steps += scheduling_steps(
-        container.oom_score_adj,
-        container.nice,
-        container.cpu_affinity,
-        container.timer_slack_ns,
-        core_scheduling=container.core_scheduling,
-    )
-    steps += label_steps(container.apparmor_profile, container.selinux_label)
+    if hides and writes:
+        steps.append(HideMemory())
 
     # Names and network need capabilities: before the uid changes (EPERM).
     if container.hostname is not None:
@@ -203,7 +211,7 @@ def build_plan(
     steps += root_steps(
         container.root,
         container.all_mounts,
-        read_only=container.read_only,
+        attributes=attributes_of(container),
         masked=[encode_target(path) for path in container.masked_paths],
         protected=[encode_target(path) for path in container.read_only_paths],
     )
@@ -301,7 +309,9 @@ def _check_ids(command: Command, uid_map: Sequence[IdMap], gid_map: Sequence[IdM
                 )
 
 
-def _join_steps(joins: Sequence[Joined], new: Namespace) -> Iterator[Step]:
+def _join_steps(joins: Sequence[Joined], new: Namespace, *, hides: bool) -> Iterator[Step]:
+    if hides:
+        yield HideMemory()
     # The user namespace first: it gives the right to the others (EPERM).
     for join in sorted(joins, key=lambda join: Namespace.USER not in join.namespaces):
         yield SetNamespaces(join.namespaces, join.path, join.fd)
@@ -320,10 +330,11 @@ def _join_steps(joins: Sequence[Joined], new: Namespace) -> Iterator[Step]:
 
 def _user_steps(container: Container, caller: Caller, proc: int) -> Iterator[Step]:
     yield from map_steps(*_id_maps(container, caller), caller)
-    if container.max_user_namespaces is not None:
-        # a limit of the namespace that one is in: not before, when it would be the caller's
-        limit = str(container.max_user_namespaces)
-        yield WriteProc("/proc/sys/user/max_user_namespaces", limit, proc)
+    for name in USER_LIMITS:
+        limit = getattr(container, name)
+        if limit is not None:
+            # of the namespace that one is in: not before, when it would be the caller's
+            yield WriteProc(f"/proc/sys/user/{name}", str(limit), proc)
 
 
 def _own_steps(container: Container, command: Command) -> Iterator[Step]:

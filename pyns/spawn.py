@@ -14,7 +14,7 @@ from pyns import kernel, marshal
 from pyns.cgroups import Cgroup
 from pyns.cgroups.cgroup import Entry
 from pyns.command import Command
-from pyns.container import Container
+from pyns.container import USER_LIMITS, Container
 from pyns.errors import NotPermittedError, SpawnError
 from pyns.idmap import Caller, write_maps
 from pyns.init import open_init, read_start
@@ -112,7 +112,7 @@ def spawn(child: Child, container: Container, command: Command) -> None:
         if container.die_with_parent:
             parent_pidfd = opened_files.enter_context(_own_pidfd())
         proc = -1
-        if container.max_user_namespaces is not None:
+        if any(getattr(container, name) is not None for name in USER_LIMITS):
             proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
             opened_files.callback(os.close, proc)
         init = None

@@ -291,6 +291,16 @@ class CloneAgain(Step):
 
 
 @dataclass(frozen=True)
+class HideMemory(Step):
+    """Keeps others from the caller's memory, which the child has (PR_SET_DUMPABLE(2const))."""
+
+    kind = "hide_memory"
+
+    def describe(self) -> str:
+        return "hide the caller's memory from those who are in there"
+
+
+@dataclass(frozen=True)
 class SetHostname(Step):
     """Sets the hostname of the UTS namespace (sethostname(2))."""
 

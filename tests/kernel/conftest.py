@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import textwrap
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from pyns import Bind, Completed, Container, IdMap, Namespace, Proc, kernel, run
+from pyns.syscalls import numbers
 
 Shell = Callable[..., str]
 
@@ -71,3 +73,76 @@ def admin() -> Callable[..., str]:
         return str(done.stdout).rstrip("\n")
 
     return execute
+
+
+PYTHON = "/usr/bin/python3"  # the host's, which a sandbox has
+# What an attack begins with. `call` makes a system call by its name and returns "ok" or the errno.
+ATTACK = """
+import ctypes, errno, json, os, signal, sys
+numbers = json.loads(sys.argv.pop(1))
+libc = ctypes.CDLL(None, use_errno=True)
+result = None
+
+def call(name, *arguments):
+    global result
+    arguments = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
+    number = numbers[name] if isinstance(name, str) else name
+    result = libc.syscall(ctypes.c_long(number), *arguments)
+    return "ok" if result >= 0 else errno.errorcode[ctypes.get_errno()]
+
+def attempt(action, *arguments, **options):
+    try:
+        action(*arguments, **options)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "ok"
+
+"""
+
+Attack = Callable[..., str]
+
+
+@pytest.fixture
+def hostile() -> Callable[..., list[str]]:
+    """Return the command that runs a hostile program."""
+    if not os.path.exists(PYTHON):
+        pytest.skip(f"{PYTHON} is not there: the attacks are written in it")
+    known = json.dumps(numbers(os.uname().machine))
+    return lambda code, *args: [PYTHON, "-c", ATTACK + code, known, *map(str, args)]
+
+
+@pytest.fixture
+def attack(hostile: Callable[..., list[str]]) -> Attack:
+    """Run a hostile program in a container (None: in no container); return the words it says."""
+
+    def execute(container: Container | None, code: str, *args: object, **options: Any) -> str:
+        box = container or Container(namespaces=Namespace(0))
+        usual: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 50, "cwd": "/"}
+        done = run(box, hostile(code, *args), **(usual | options))
+        assert (done.returncode, done.stderr) == (0, "")
+        return " ".join(done.stdout.split())
+
+    return execute
+
+
+@pytest.fixture
+def sandbox() -> Callable[..., Container]:
+    """Describe a sandbox, without the cgroups that an ordinary user may not have."""
+
+    def make(*args: Any, **fields: Any) -> Container:
+        return Container.sandbox(*args, **{"limits": None, **fields})
+
+    return make
+
+
+@pytest.fixture
+def rooted() -> Callable[..., Container]:
+    """Describe a container whose program is root in it, of a user namespace if need be."""
+
+    def make(**fields: Any) -> Container:
+        if os.geteuid() != 0:
+            fields["namespaces"] = fields.get("namespaces", Container().namespaces) | Namespace.USER
+            fields |= {"uid_map": IdMap.current("uid", 0), "gid_map": IdMap.current("gid", 0)}
+        return Container(**fields)
+
+    return make

@@ -257,6 +257,15 @@ def test_table_of_namespaces_is_whole() -> None:
     assert len(rows) == len(FILES)
 
 
+def test_tests_that_the_page_of_the_sandbox_names_are_there() -> None:
+    named = set(re.findall(r"`(Test\w+|test_\w+)(?:\.py)?`", (DOCS / "sandbox.md").read_text()))
+    files = list(Path(__file__).parent.glob("test_*.py"))
+    text = "\n".join(path.read_text() for path in files)
+    there = {path.stem for path in files} | set(re.findall(r"(?:class|def) (\w+)", text))
+    assert len(named) > 15
+    assert named <= there
+
+
 def test_pictures_are_there() -> None:
     for path in DOCS.glob("*.md"):
         for picture in re.findall(r"!\[[^]]*\]\((.*?)\)", path.read_text()):

@@ -30,6 +30,8 @@ def test_defaults_are_a_containers() -> None:
         "root": None,
         "mounts": None,
         "read_only": False,
+        "nosuid": False,
+        "nodev": False,
         "masked_paths": (),
         "read_only_paths": (),
         "propagation": "private",
@@ -61,6 +63,7 @@ def test_defaults_are_a_containers() -> None:
         "init": False,
         "env": None,
         "max_user_namespaces": None,
+        "max_inotify_instances": None,
     }
 
 
@@ -125,6 +128,8 @@ def test_loopback_may_stay_down() -> None:
         ("domainname", "nis", "UTS"),
         ("loopback", True, "NET"),
         ("read_only", True, "MOUNT"),
+        ("nosuid", True, "MOUNT"),
+        ("nodev", True, "MOUNT"),
         ("masked_paths", ("/x",), "MOUNT"),
         ("read_only_paths", ("/x",), "MOUNT"),
         ("propagation", "slave", "MOUNT"),
@@ -227,6 +232,14 @@ def test_value_of_another_type_is_refused(fields: dict[str, Any], said: str) -> 
             "could be raised again by the program",
         ),
         ({"namespaces": Namespace.USER, "max_user_namespaces": -1}, "max_user_namespaces=-1"),
+        (
+            {"max_inotify_instances": 1, "capabilities": ()},
+            "max_inotify_instances=1 would be the caller's own: add Namespace.USER",
+        ),
+        (
+            {"namespaces": Namespace.USER, "max_inotify_instances": 1},
+            "max_inotify_instances could be raised again by the program",
+        ),
         ({"read_only_paths": ["/a/../b"]}, "read_only_paths='/a/../b' contains '..'"),
         ({"mounts": [Dir("/x")]}, "Dir(target='/x', mode=493) would be made in the caller's own"),
         ({"mounts": [Bind("/a"), Dir("/a/x")], "root": "/r"}, "is not the container's own"),

@@ -470,7 +470,7 @@ def test_mounts_may_come_from_an_iterator() -> None:
 def test_root_is_protected_around_the_mounts_and_hidden_from_after_them(
     root: str | None, first: list[Step], last: list[Step]
 ) -> None:
-    steps = root_steps(root, [Proc()], read_only=True, masked=[b"/m"], protected=[b"/p", b"/q"])
+    steps = root_steps(root, [Proc()], attributes=RDONLY, masked=[b"/m"], protected=[b"/p", b"/q"])
     assert list(steps) == [
         *first,
         tmpfs(b"mode=755", b"size=4096", b"nr_inodes=1", attributes=INERT | RDONLY),
@@ -485,7 +485,7 @@ def test_root_is_protected_around_the_mounts_and_hidden_from_after_them(
     ]
 
 
-@pytest.mark.parametrize("given", ["read_only", "masked", "protected"])
+@pytest.mark.parametrize("given", ["attributes", "masked", "protected"])
 def test_the_hosts_root_is_taken_for_any_of_them(given: str) -> None:
-    value: Any = True if given == "read_only" else [b"/x"]
+    value: Any = RDONLY if given == "attributes" else [b"/x"]
     assert next(root_steps(None, (), **{given: value})) == HostRoot()

@@ -36,6 +36,7 @@ from pyns.steps import (
     EnterCgroup,
     Execute,
     ExecuteInit,
+    HideMemory,
     LoopbackUp,
     OpenTree,
     RestoreSignalMask,
@@ -386,6 +387,7 @@ class TestLateUserNamespace:
         uid_map=[IdMap(1000, 65534)],
         gid_map=[IdMap(1000, 65534)],
         max_user_namespaces=0,
+        max_inotify_instances=8,
         capabilities=(),
     )
 
@@ -406,8 +408,12 @@ class TestLateUserNamespace:
         assert isinstance(steps[0], Clone)
         assert Namespace.USER in steps[0].namespaces
         assert "unshare" not in [step.kind for step in steps]
-        (limit,) = [n for n, step in enumerate(steps) if getattr(step, "proc", -1) == 9]
-        assert limit < [step.kind for step in steps].index("set_propagation")
+        limits = [n for n, step in enumerate(steps) if getattr(step, "proc", -1) == 9]
+        assert [steps[n].describe() for n in limits] == [
+            "write '0' to /proc/sys/user/max_user_namespaces",
+            "write '8' to /proc/sys/user/max_inotify_instances",
+        ]
+        assert max(limits) < [step.kind for step in steps].index("set_propagation")
 
 
 def test_zero_is_a_value() -> None:
@@ -598,7 +604,8 @@ def test_what_is_joined_comes_first_and_new_ones_are_made_in_it() -> None:
     plan = build_plan(box, PLAIN, HYBRID, ORDINARY, joins)
     entered = 2 + len(HYBRID.tasks)  # birth, clone, v1 groups
     assert plan.steps[1] == Clone(Namespace(0))
-    assert plan.steps[entered : entered + 6] == (
+    assert plan.steps[entered : entered + 7] == (
+        HideMemory(),
         SetNamespaces(Namespace.USER, "process 5", 7),
         SetNamespaces(Namespace.NET, "a", 6),
         CloneAgain(Namespace.PID | Namespace.CGROUP),
@@ -606,6 +613,33 @@ def test_what_is_joined_comes_first_and_new_ones_are_made_in_it() -> None:
         SetGid(3),
         SetUid(0),
     )
+
+
+@pytest.mark.parametrize(
+    ("new", "last"),
+    [
+        ("", "set_oom_score_adj"),
+        ("uts", "set_oom_score_adj"),
+        ("user", "write_proc"),
+        ("time", "unshare"),
+    ],
+)
+def test_memory_is_hidden_from_whom_the_child_joins(new: str, last: str) -> None:
+    both = Namespace.PID | Namespace.MOUNT
+    namespaces = Namespace.parse(new) if new else Namespace(0)
+    box = Container(namespaces=namespaces, join={both: 5}, oom_score_adj=5)
+    steps = build_plan(box, PLAIN, NONE, ROOT, (Joined(both, "process 5", 7),)).steps
+    at = steps.index(HideMemory())
+    assert steps[at - 1].kind == last
+    # of what is written as the owner of /proc/self, nothing comes later
+    assert not {"write_proc", "set_oom_score_adj"} & {step.kind for step in steps[at:]}
+
+
+def test_memory_is_not_hidden_where_nobody_else_is() -> None:
+    for join in ({}, {Namespace.NET: 5}):
+        joins = tuple(Joined(kind, "", 7) for kind in join)
+        plan = build_plan(Container(namespaces=Namespace.UTS, join=join), PLAIN, NONE, ROOT, joins)
+        assert HideMemory() not in plan.steps
 
 
 def test_joined_ones_alone_need_no_second_child() -> None:

@@ -51,6 +51,7 @@ from pyns.steps import (
     EnterCgroup,
     Execute,
     ExecuteInit,
+    HideMemory,
     HostRoot,
     LoopbackUp,
     NewKeyring,
@@ -127,6 +128,7 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         Operands(fd=6, flags=0x40000000),
     ),
     (CloneAgain(Namespace(0)), "go on in another child, born in what is joined", Operands()),
+    (HideMemory(), "hide the caller's memory from those who are in there", Operands()),
     (
         CloneAgain(Namespace.PID),
         "go on in another child, in new namespaces: pid",
