@@ -16,7 +16,7 @@ ffibuilder.cdef((Path(__file__).parent.parent / CSRC / "plan.h").read_text())
 ffibuilder.set_source(
     "pyns._shim",
     '#include "shim.h"',
-    sources=[str(CSRC / name) for name in ("clone.c", "child.c", "mount.c")],
+    sources=[str(CSRC / name) for name in ("clone.c", "child.c", "mount.c", "terminal.c")],
     include_dirs=[str(CSRC)],
     depends=[str(CSRC / name) for name in ("plan.h", "shim.h", "raw.h")],
     define_macros=[("Py_LIMITED_API", "0x030b0000")] if limited_api else [],
