@@ -19,6 +19,7 @@ from pyns.errors import SpawnError
 from pyns.idmap import Caller, write_maps
 from pyns.init import open_init, read_start
 from pyns.joining import opened
+from pyns.master import Terminal, open_handover, receive
 from pyns.namespaces import Namespace
 from pyns.plan import Plan, build_plan
 from pyns.steps import BirthInCgroup, ChangeDirectory, Clone, Execute, Unshare, WaitForParent
@@ -39,12 +40,14 @@ class Child:
         report: what the shim says of it; `pid` and `pidfd` are -1 unless it runs.
         private_cgroup: the group that was made for it, to be removed after it; None without one.
         told: fd on which its init tells what becomes of the program; -1 without one.
+        terminal: master end of its terminal; None without one.
     """
 
     def __init__(self) -> None:
         self.report = marshal.new_report()
         self.private_cgroup: Cgroup | None = None
         self.told = -1
+        self.terminal: Terminal | None = None
 
     def keep(self, told: int) -> None:
         """Own the fd on which its init tells."""
@@ -55,6 +58,8 @@ class Child:
         if self.told >= 0:
             os.close(self.told)
             self.told = -1
+        if self.terminal is not None:
+            self.terminal.close()
         if self.report.pid > 0:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.report.pidfd, signal.SIGKILL)
@@ -67,16 +72,19 @@ class Child:
             self.private_cgroup = None
 
 
-def spawn(child: Child, container: Container, command: Command) -> None:
+def spawn(
+    child: Child, container: Container, command: Command, size: tuple[int, int] | None = None
+) -> None:
     """Start a program in a container.
 
     Args:
         child: what becomes of it; to be abandoned if this raises.
         container: what to isolate.
         command: what to start.
+        size: rows and columns of a terminal of its own; None for none.
 
     Raises:
-        OSError: an fd to be passed on is not open (EBADF).
+        OSError: an fd to be passed on is not open (EBADF); there are none left (EMFILE).
         CgroupError: its cgroup can't be made or entered.
         FileNotFoundError, PermissionError, ...: the program can't be executed, or the cwd entered.
         SpawnError: the kernel refused another step.
@@ -97,6 +105,9 @@ def spawn(child: Child, container: Container, command: Command) -> None:
             proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
             opened_files.callback(os.close, proc)
         init = open_init(opened_files, child.keep) if container.init else None
+        terminal = None
+        if size is not None:
+            terminal, handover = open_handover(size, opened_files)
         plan = build_plan(
             container,
             command,
@@ -106,6 +117,7 @@ def spawn(child: Child, container: Container, command: Command) -> None:
             parent_pidfd=parent_pidfd,
             proc=proc,
             init=init,
+            terminal=terminal,
         )
         check_kernel(plan)
         with helping(plan, child.report):
@@ -113,6 +125,8 @@ def spawn(child: Child, container: Container, command: Command) -> None:
         if init is not None and child.report.error == 0:
             index, child.report.error = read_start(child.told, child.report.pidfd)
             child.report.index = child.report.index if index is None else index
+        if terminal is not None and child.report.error == 0:
+            child.terminal = receive(handover)
     if child.report.error:
         raise explain(plan, child.report.index, child.report.error, command)
 
