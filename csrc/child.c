@@ -338,6 +338,13 @@ static int run_step(struct child *child, const struct step *step)
 
 		return r < 0 ? r : 0;
 	}
+	case STEP_OPEN_TERMINAL:
+		return open_terminal(step, text);
+	case STEP_SET_TERMINAL_OWNER:
+		return is_id(step->value) ? sys_fchown(step->fd, (uint32_t)step->value, ~0U)
+					  : -EINVAL;
+	case STEP_SET_CONTROLLING_TERMINAL:
+		return sys_ioctl(step->fd, TIOCSCTTY, NULL);
 	case STEP_SET_PROCESS_GROUP:
 		return sys_setpgid(0, (int)step->value);
 	case STEP_SET_GROUPS:

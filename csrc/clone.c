@@ -50,6 +50,7 @@ static const uint8_t strings_needed[STEP_END] = {
     [STEP_MAKE_SYMLINK] = 2,     [STEP_WRITE_FILE] = 1,        [STEP_OPEN_WITHIN] = 1,
     [STEP_COPY_MODE] = 2,        [STEP_TAKE_MASKS] = 1,        [STEP_MASK] = 1,
     [STEP_MAKE_READ_ONLY] = 1,   [STEP_EXECUTE_INIT] = 2,      [STEP_ATTACH_ROOT] = 1,
+    [STEP_OPEN_TERMINAL] = 2,
 };
 
 /* How many bytes the kinds read that read no strings but an array. */

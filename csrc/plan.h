@@ -79,6 +79,10 @@ enum step_kind {
 	STEP_ALLOW_PATH, /* text: path; flags: what beneath a directory, value: what for a file */
 	STEP_ALLOW_PORT, /* value: port; flags: what */
 	STEP_RESTRICT_SELF,
+	/* a terminal of its own */
+	STEP_OPEN_TERMINAL, /* text: devpts, ptmx; fd: socket for the master; value: rows, columns */
+	STEP_SET_TERMINAL_OWNER,       /* fd; value: uid */
+	STEP_SET_CONTROLLING_TERMINAL, /* fd */
 	/* the last of all */
 	STEP_EXECUTE, /* text: flags candidates, then value arguments, then environment */
 	STEP_END,     /* no step: the number of kinds */

@@ -433,6 +433,11 @@ static inline int sys_ioctl(int fd, unsigned long request, void *argument)
 	return (int)RAW(SYS_ioctl, fd, request, argument, 0, 0);
 }
 
+static inline int sys_sendmsg(int fd, const void *message)
+{
+	return (int)RAW(SYS_sendmsg, fd, message, 0, 0, 0);
+}
+
 /* The kernel's struct sigaction has at most 32 bytes. */
 static inline int sys_rt_sigaction(int signal, const void *action, void *old)
 {

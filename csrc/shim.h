@@ -63,6 +63,9 @@ void take_back_memory(bool hides, bool in_turn, int pid);
 /* Does one of the steps about mounts; -EINVAL for any other kind. */
 int mount_step(struct child *child, const struct step *step, const char *text);
 
+/* Opens both ends of a terminal. */
+int open_terminal(const struct step *step, const char *text);
+
 /* The string that follows in the text of a step. */
 static inline const char *after(const char *string)
 {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pyns.mounts import StrPath, encode_path
 from pyns.steps import CloseRange, Duplicate, ExecuteInit, Step, Strings
+from pyns.terminal_steps import OpenTerminal
 
 # the caller's environment when it was last looked at, and as strings
 _own: tuple[Mapping[bytes, bytes], Strings] = ({}, Strings())
@@ -98,21 +99,29 @@ class Command:
         """The numbers of the fds that the program gets or may get."""
         return {0, 1, 2, *(number for number, _ in self.pass_fds)}
 
-    def fd_steps(self, init: ExecuteInit | None = None) -> Iterator[Step]:
+    def fd_steps(
+        self, init: ExecuteInit | None = None, terminal: OpenTerminal | None = None
+    ) -> Iterator[Step]:
         """Yield the steps after which the program's fds are exactly those that were asked for.
 
         Args:
-            init: has fds that it needs, and closes.
+            init: has fds that it needs, and closes. Its child needs the terminal's, and closes it.
+            terminal: takes the place of stdio that is not given.
         """
         for number, fd in enumerate(self.stdio):
-            if fd != -1:
-                yield Duplicate(fd, number)
+            given = fd if fd != -1 or terminal is None else terminal.fd
+            if given != -1:
+                yield Duplicate(given, number)
+        needed: tuple[int, ...] = () if init is None else init.fds
+        if init is not None and terminal is not None:
+            needed += (terminal.fd,)
+            yield Duplicate(terminal.fd, terminal.fd)
         if not self.close_fds:
             return
         for number, fd in sorted(self.pass_fds):
             yield Duplicate(fd, number)
         first = 3
-        kept = sorted({*dict(self.pass_fds), *(init.fds if init else ())})
+        kept = sorted({*dict(self.pass_fds), *needed})
         for fd in [fd for fd in kept if fd >= 3]:
             if fd > first:
                 yield CloseRange(first, fd - 1)

@@ -246,6 +246,14 @@ def _maps(maps: Sequence[IdMap], number: int) -> bool:
     return any(m.outside <= number < m.outside + m.count for m in maps)
 
 
+def uid_outside(uid_map: Sequence[IdMap], caller: Caller, uid: int | None) -> int | None:
+    """Return what a uid inside is outside, None for nothing; by default the one that is taken."""
+    if uid is None:
+        return caller.uid if _maps(uid_map, caller.uid) or not uid_map else uid_map[0].outside
+    inside = (m for m in uid_map if m.inside <= uid < m.inside + m.count)
+    return next((m.outside + uid - m.inside for m in inside), None)
+
+
 def write_maps(pid: int, step: WaitForParent) -> None:
     """Do the parent's part of a step: write the maps of a child that waits for it.
 

@@ -22,7 +22,7 @@ from pyns.command import (
     split_arguments,
 )
 from pyns.container import USER_LIMITS, Container
-from pyns.idmap import Caller, IdMap, map_steps
+from pyns.idmap import Caller, IdMap, map_steps, uid_outside
 from pyns.joining import Joined, named
 from pyns.labels import label_steps
 from pyns.landlock import RestrictSelf
@@ -37,6 +37,7 @@ from pyns.steps import (
     ChangeDirectory,
     Clone,
     CloneAgain,
+    CloseRange,
     DefaultSignal,
     DieWithParent,
     EnterCgroup,
@@ -62,6 +63,7 @@ from pyns.steps import (
     Unshare,
     WriteProc,
 )
+from pyns.terminal_steps import OpenTerminal, SetControllingTerminal, SetTerminalOwner
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ def build_plan(
     parent_pidfd: int = -1,
     proc: int = -1,
     init: ExecuteInit | None = None,
+    terminal: OpenTerminal | None = None,
 ) -> Plan:
     """Order everything that is asked for into steps. Each comment says what another order does.
 
@@ -124,6 +127,7 @@ def build_plan(
         parent_pidfd: of the thread that will clone, for `die_with_parent`.
         proc: fd of the caller's /proc, for `max_user_namespaces` and the like.
         init: how pyns-init is executed, if it is to be PID 1.
+        terminal: how the program's terminal is opened, if it is to have one of its own.
 
     Raises:
         ValueError: the command and the container contradict each other.
@@ -219,6 +223,16 @@ def build_plan(
     if container.propagation in ("shared", "unbindable"):
         steps.append(SetPropagation(container.propagation))
 
+    # In the /dev/pts that the mounts make visible (ENOENT); before rlimits (EMFILE). Its owner can
+    # be changed until the uid or the user namespace changes (EPERM).
+    if terminal is not None:
+        owner = command.uid
+        if Namespace.USER in last:
+            owner = uid_outside(_id_maps(container, caller)[0], caller, command.uid)
+        steps.append(terminal)
+        if owner is not None:
+            steps.append(SetTerminalOwner(owner, terminal.fd))
+
     # After the root and the mounts, and a path in what they make visible. While the caller may
     # still enter it: before the uid changes, as subprocess does.
     if command.cwd is not None:
@@ -234,7 +248,7 @@ def build_plan(
     steps += rlimit_steps(container.rlimits or ())
     # An init would be the one to lead a session or a group. It leaves these to the program.
     if init is None:
-        steps += _own_steps(container, command)
+        steps += _own_steps(container, command, terminal)
 
     if Namespace.USER in last:
         # After all that needs capabilities over anything else (EPERM).
@@ -271,12 +285,14 @@ def build_plan(
         steps.append(RestrictSelf())
 
     # After everything that opens files: what is not passed on is closed (CVE-2024-21626).
-    steps += command.fd_steps(init)
+    steps += command.fd_steps(init, terminal)
     # Whatever the program must not be able to undo has been done: it is the init's as well. What
     # follows is the program's alone, and has to do without privileges, which execve takes from
     # any user but root.
     if init is not None:
-        steps += [init, *_own_steps(container, command)]
+        steps += [init, *_own_steps(container, command, terminal)]
+        if terminal is not None:
+            steps.append(CloseRange(terminal.fd, terminal.fd))
     # Last of all that can fail: with a signal let in earlier, the child could end half-way.
     steps.append(RestoreSignalMask())
     # After everything but the program: a filter goes for every call from here on.
@@ -337,13 +353,18 @@ def _user_steps(container: Container, caller: Caller, proc: int) -> Iterator[Ste
             yield WriteProc(f"/proc/sys/user/{name}", str(limit), proc)
 
 
-def _own_steps(container: Container, command: Command) -> Iterator[Step]:
+def _own_steps(
+    container: Container, command: Command, terminal: OpenTerminal | None
+) -> Iterator[Step]:
     if command.restore_signals:
         yield from (DefaultSignal(signal.SIGPIPE), DefaultSignal(signal.SIGXFSZ))
     if container.reset_signals:
         yield ResetSignals()
-    if command.start_new_session or container.new_session:
+    if command.start_new_session or container.new_session or terminal is not None:
         yield NewSession()
+    if terminal is not None:
+        # only a session's leader may, and before there is another one (EPERM)
+        yield SetControllingTerminal(terminal.fd)
     if command.process_group >= 0:
         # after the session: a session's leader can't change its group (EPERM)
         yield SetProcessGroup(command.process_group)

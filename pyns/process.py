@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -34,6 +35,7 @@ from pyns.errors import CgroupError
 from pyns.init import read_status
 from pyns.joining import foreign
 from pyns.marshal import signals_blocked
+from pyns.master import Size, Terminal, check_size, parse_size
 from pyns.mounts import StrPath
 from pyns.namespaces import Fd, Namespace
 from pyns.namespaces.targets import (
@@ -45,6 +47,7 @@ from pyns.namespaces.targets import (
     pid_of,
 )
 from pyns.spawn import Child, spawn
+from pyns.terminal import relay
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -131,10 +134,13 @@ class Process(subprocess.Popen[Any]):
     Args:
         args: as for subprocess.Popen, like all other arguments.
         container: what to isolate; None for nothing.
+        terminal: whether it has a controlling terminal of its own, see `clone_into`.
 
     Attributes:
         container: what it was given; None for nothing.
         cgroup: the group that it is or was in; None if that is the caller's own.
+        terminal: master end of its terminal, an unbuffered binary file; None without one. Its
+            end is b"". Closing it, as the end of `with` does, hangs up (SIGHUP).
         usage: what it has used; None until its end was noticed (poll, wait, communicate, with).
 
     Raises:
@@ -152,6 +158,7 @@ class Process(subprocess.Popen[Any]):
 
     container: Container | None
     cgroup: Cgroup | None = None
+    terminal: Terminal | None = None
 
     _pidfd = -1
     _told = -1  # fd on which its init tells how the program ended
@@ -161,12 +168,20 @@ class Process(subprocess.Popen[Any]):
     _rusage: struct_rusage | None = None
     _usage: Usage | None = None
     _settled = False
+    _shows = False  # stdout or stderr is its terminal
     _start = _wall = 0.0
 
-    def __init__(self, *args: Any, container: Container | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        container: Container | None = None,
+        terminal: Size = False,
+        **options: Any,
+    ) -> None:
         if container is not None and not isinstance(container, Container):
             raise TypeError(f"container={container!r} is not a Container")
         self.container = container
+        self._size = parse_size(terminal)
         self._settle_lock = threading.Lock()
         super().__init__(*args, **options)
 
@@ -191,6 +206,12 @@ class Process(subprocess.Popen[Any]):
         if self._pidfd < 0:
             raise ProcessLookupError(errno.ESRCH, f"process {self.pid} has ended")
         return self._pidfd
+
+    def _get_handles(self, stdin: Stream, stdout: Stream, stderr: Stream) -> tuple[int, ...]:
+        if self._size is not None and stdout is None and stderr == subprocess.STDOUT:
+            stderr = None  # where stdout goes, the terminal; to subprocess it is the caller's
+        handles: tuple[int, ...] = super()._get_handles(stdin, stdout, stderr)  # type: ignore[misc]
+        return handles
 
     def _execute_child(  # the signature is subprocess.Popen's
         self,
@@ -256,18 +277,19 @@ class Process(subprocess.Popen[Any]):
                     with _gone_is_fine():  # spawn says it
                         self._run = container.cgroup.start_run()
                 self._start = time.monotonic()
-                spawn(child, container, command)
+                spawn(child, container, command, self._size)
             if pipes != _NO_PIPES:
                 self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
             self.pid, self._pidfd = child.report.pid, child.report.pidfd
             self._owner, self._private_cgroup = os.getpid(), child.private_cgroup
-            self._told = child.told
+            self._told, self.terminal = child.told, child.terminal
+            self._shows = self.terminal is not None and -1 in (c2pwrite, errwrite)
             self.cgroup = child.private_cgroup or container.cgroup
             self._child_created = True
         except BaseException:
             # also when a signal handler raised: the caller gets no Process to wait for
             self._child_created, self._pidfd, self._told = False, -1, -1
-            self._private_cgroup = None
+            self._private_cgroup, self.terminal = None, None
             child.abandon()
             if self._run is not None:
                 self._run.close()
@@ -354,6 +376,36 @@ class Process(subprocess.Popen[Any]):
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, sig)
 
+    def resize(self, rows: int, columns: int) -> None:
+        """Set the size of its terminal's window; the foreground gets SIGWINCH if it is another one.
+
+        Args:
+            rows: lines, 1 to 65535.
+            columns: characters in each, 1 to 65535.
+
+        Raises:
+            ValueError: it has no terminal, it is closed, or a number is out of range.
+        """
+        if self.terminal is None:
+            raise ValueError("the program has no terminal: start it with terminal=True")
+        termios.tcsetwinsize(self.terminal, check_size(rows, columns))
+
+    def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:  # noqa: A002
+        """Read and write pipes, as subprocess does; no terminal.
+
+        Args:
+            input: what it reads from stdin.
+            timeout: seconds.
+
+        Raises:
+            ValueError: its stdout or stderr is its terminal. Nobody would read that, and the
+                program wait for ever. `terminal.read()` reads it, `pyns.terminal.relay` shows it.
+            subprocess.TimeoutExpired: it has not ended by then.
+        """
+        if self._shows:
+            raise ValueError("communicate() reads pipes, not a terminal: use process.terminal")
+        return super().communicate(input, timeout)
+
     def __exit__(
         self,
         exc_type: type[BaseException] | None,
@@ -361,6 +413,8 @@ class Process(subprocess.Popen[Any]):
         traceback: TracebackType | None,
     ) -> None:
         try:
+            if self.terminal is not None:
+                self.terminal.close()
             super().__exit__(exc_type, value, traceback)
         finally:
             if self.returncode is not None:
@@ -425,7 +479,11 @@ class Completed(subprocess.CompletedProcess[Any]):
 
 
 def clone_into(
-    target: Container | int | HasFileno, args: Arguments, **popen_options: Unpack[PopenOptions]
+    target: Container | int | HasFileno,
+    args: Arguments,
+    *,
+    terminal: Size = False,
+    **popen_options: Unpack[PopenOptions],
 ) -> Process:
     """Start a program in a new container, or in one that is running.
 
@@ -437,6 +495,10 @@ def clone_into(
             pidfd (`Fd(pidfd)`, or what has it as `fileno()`).
         args: the program and its arguments, as for subprocess.Popen; it is looked up in PATH inside
             the new root.
+        terminal: whether it leads a session with a controlling terminal of its own, which is also
+            its stdin, stdout and stderr unless these are given. True: as large as the caller's, or
+            24 rows of 80 columns; else (rows, columns), or what os.get_terminal_size says. It is
+            opened in the /dev/pts that the program sees: with `Dev`, the container's own.
         popen_options: stdin, stdout, env, cwd, text, ... of subprocess.Popen. `pass_fds` may be a
             mapping as well, from numbers inside to fds. `cwd`, `executable` and the shell are those
             inside; names of a `user` and of groups are looked up outside.
@@ -462,13 +524,13 @@ def clone_into(
         0
     """
     if isinstance(target, Container):
-        return Process(args, container=target, **popen_options)
+        return Process(args, container=target, terminal=terminal, **popen_options)
     check_process("target=", target, "a Container, a Process, a pid or a pidfd")
     with opened(target) as pidfd:
-        return _enter(pidfd, args, popen_options)
+        return _enter(pidfd, args, terminal, popen_options)
 
 
-def _enter(pidfd: int, args: Arguments, popen_options: PopenOptions) -> Process:
+def _enter(pidfd: int, args: Arguments, terminal: Size, popen_options: PopenOptions) -> Process:
     pid = pid_of(pidfd)
     if pid is None:
         raise ValueError(f"target: fd {pidfd} is not a pidfd")
@@ -483,7 +545,7 @@ def _enter(pidfd: int, args: Arguments, popen_options: PopenOptions) -> Process:
             join={kinds: Fd(pidfd)} if kinds else {},
             cgroup=group if group.paths else None,
         )
-        process = Process(args, container=box, **popen_options)
+        process = Process(args, container=box, terminal=terminal, **popen_options)
     finally:
         group.close()
     process.container = None  # it has names for what is closed now
@@ -498,6 +560,7 @@ def run(
     capture_output: bool = False,
     timeout: float | None = None,
     check: bool = False,
+    terminal: Size = False,
     **popen_options: Unpack[PopenOptions],
 ) -> Completed:
     r"""Run a program in a container and wait for its end, as subprocess.run does.
@@ -509,6 +572,8 @@ def run(
         capture_output: whether stdout and stderr are returned.
         timeout: seconds, after which it is killed.
         check: whether a status other than 0 is an error.
+        terminal: as for `clone_into`. Unless there are pipes, it is connected with the caller's
+            stdin and stdout (`pyns.terminal.relay`).
         popen_options: as for `clone_into`.
 
     Returns:
@@ -534,9 +599,17 @@ def run(
         if popen_options.get("stdout") is not None or popen_options.get("stderr") is not None:
             raise ValueError("stdout and stderr arguments may not be used with capture_output.")
         popen_options["stdout"] = popen_options["stderr"] = subprocess.PIPE
-    with clone_into(target, args, **popen_options) as process:
+    given = [popen_options.get(name) for name in ("stdin", "stdout", "stderr")]
+    relayed = terminal is not False and subprocess.PIPE not in given
+    if terminal is not False and not relayed and None in given[1:]:
+        raise ValueError("beside a terminal, stdout and stderr are both pipes or files, or neither")
+    with clone_into(target, args, terminal=terminal, **popen_options) as process:
         try:
-            stdout, stderr = process.communicate(input, timeout=timeout)
+            stdout = stderr = None
+            if relayed:
+                relay(process, timeout=timeout)
+            else:
+                stdout, stderr = process.communicate(input, timeout=timeout)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -19,6 +19,7 @@ from pyns.errors import NotPermittedError, SpawnError
 from pyns.idmap import Caller, write_maps
 from pyns.init import open_init, read_start
 from pyns.joining import Joined, opened
+from pyns.master import Terminal, open_handover, receive
 from pyns.namespaces import Namespace
 from pyns.plan import Plan, build_plan
 from pyns.steps import (
@@ -36,6 +37,7 @@ from pyns.steps import (
     Unshare,
     WaitForParent,
 )
+from pyns.terminal_steps import OpenTerminal
 
 # What clone3 says of the cgroup to be born in, and of nothing else (clone(2)).
 _BIRTH_ERRORS = {errno.EACCES, errno.EBUSY, errno.EOPNOTSUPP, errno.ENOENT, errno.ENODEV}
@@ -58,12 +60,14 @@ class Child:
         report: what the shim says of it; `pid` and `pidfd` are -1 unless it runs.
         private_cgroup: the group that was made for it, to be removed after it; None without one.
         told: fd on which its init tells what becomes of the program; -1 without one.
+        terminal: master end of its terminal; None without one.
     """
 
     def __init__(self) -> None:
         self.report = marshal.new_report()
         self.private_cgroup: Cgroup | None = None
         self.told = -1
+        self.terminal: Terminal | None = None
 
     def keep(self, told: int) -> None:
         """Own the fd on which its init tells."""
@@ -74,6 +78,8 @@ class Child:
         if self.told >= 0:
             os.close(self.told)
             self.told = -1
+        if self.terminal is not None:
+            self.terminal.close()
         if self.report.pid > 0:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.report.pidfd, signal.SIGKILL)
@@ -86,13 +92,16 @@ class Child:
             self.private_cgroup = None
 
 
-def spawn(child: Child, container: Container, command: Command) -> None:
+def spawn(
+    child: Child, container: Container, command: Command, size: tuple[int, int] | None = None
+) -> None:
     """Start a program in a container.
 
     Args:
         child: what becomes of it; to be abandoned if this raises.
         container: what to isolate.
         command: what to start.
+        size: rows and columns of a terminal of its own; None for none.
 
     Raises:
         CgroupError: its cgroup can't be made or entered.
@@ -118,7 +127,10 @@ def spawn(child: Child, container: Container, command: Command) -> None:
         init = None
         if container.init:
             init = open_init(opened_files, child.keep, command.numbers)
-        how = (entry, caller, joins, parent_pidfd, proc, init)
+        terminal = None
+        if size is not None:
+            terminal, handover = open_handover(size, opened_files)
+        how = (entry, caller, joins, parent_pidfd, proc, init, terminal)
         setup = Setup.of(container, command, *how, keep=child.private_cgroup is None)
         program = Execute(command.candidates, command.arguments, command.environment)
         plan = Plan((*setup.steps, program))
@@ -131,6 +143,8 @@ def spawn(child: Child, container: Container, command: Command) -> None:
         if init is not None and child.report.error == 0:
             index, child.report.error = read_start(child.told, child.report.pidfd)
             child.report.index = child.report.index if index is None else index
+        if terminal is not None and child.report.error == 0:
+            child.terminal = receive(handover)
     if child.report.error:
         raise explain(plan, child.report.index, child.report.error, command)
 
@@ -153,6 +167,7 @@ class Setup(NamedTuple):
         parent_pidfd: int,
         proc: int,
         init: ExecuteInit | None,
+        terminal: OpenTerminal | None,
         *,
         keep: bool,
     ) -> Setup:
@@ -160,7 +175,7 @@ class Setup(NamedTuple):
 
         fds are part of what has to be the same; the kernel gives the same numbers again and again.
         """
-        asked = (command.setup, entry, caller, joins, parent_pidfd, proc, init)
+        asked = (command.setup, entry, caller, joins, parent_pidfd, proc, init, terminal)
         known: Setup | None = container.setups.get(asked)
         if known is not None:
             return known
@@ -173,6 +188,7 @@ class Setup(NamedTuple):
             parent_pidfd=parent_pidfd,
             proc=proc,
             init=init,
+            terminal=terminal,
         )
         check_kernel(plan)
         steps = plan.steps[:-1]

@@ -654,6 +654,8 @@ class CloseRange(Step):
     def describe(self) -> str:
         if self.last == self.LAST:
             return f"close every fd from {self.first} on"
+        if self.last == self.first:
+            return f"close the fd {self.first}"
         return f"close every fd from {self.first} to {self.last}"
 
     def operands(self) -> Operands:

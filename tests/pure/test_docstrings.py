@@ -28,6 +28,7 @@ from pyns.cgroups import (
 )
 from pyns.cgroups.systemd import delegated_scope
 from pyns.steps import LoopbackUp
+from pyns.terminal import relay
 
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Needs", "Source", "Example")
 HEADING = re.compile(rf"^({'|'.join(SECTIONS)}):(?: |$)", re.MULTILINE)
@@ -50,6 +51,7 @@ def members_of(name: str, cls: type) -> Iterator[tuple[str, Any]]:
 
 PUBLIC = dict([*names_of(pyns), *names_of(cgroups), *names_of(aio), *names_of(namespaces)])
 PUBLIC["pyns.cgroups.systemd.delegated_scope"] = delegated_scope
+PUBLIC["pyns.terminal.relay"] = relay
 METHODS = {
     key: method
     for name, value in PUBLIC.items()
@@ -62,6 +64,7 @@ WHOLE = {"Raises", "Needs", "Source", "Example"}
 # which sections a docstring has beside Args and Returns, which follow from the signature
 DEMANDED = {
     "pyns.clone_into": WHOLE,
+    "pyns.terminal.relay": WHOLE,
     "pyns.run": WHOLE,
     "pyns.namespaces.keep": WHOLE,
     "pyns.aio.create_subprocess_exec": WHOLE,

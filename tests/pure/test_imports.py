@@ -19,12 +19,13 @@ LAYERS = (
     {"pyns"},
     {"pyns.aio", "pyns.calling"},
     {"pyns.process"},
+    {"pyns.terminal"},
     {"pyns.spawn"},
     {"pyns.marshal"},
     {"pyns.plan"},
     {"pyns.container"},
     {"pyns.joining", "pyns.sandbox"},
-    {"pyns.command", "pyns.idmap", "pyns.init", "pyns.landlock", "pyns.rootfs"},
+    {"pyns.command", "pyns.master", "pyns.idmap", "pyns.init", "pyns.landlock", "pyns.rootfs"},
     {"pyns.descriptors", "pyns.devices", "pyns.masks"},
     {"pyns.entries", "pyns.kernelfs", "pyns.overlay"},
     {
@@ -36,7 +37,7 @@ LAYERS = (
         "pyns.scheduling",
         "pyns.seccomp",
     },
-    {"pyns.mount_steps"},
+    {"pyns.mount_steps", "pyns.terminal_steps"},
     {"pyns.cgroups.systemd"},
     {"pyns.steps", "pyns.cgroups.cgroup", "pyns.cgroups.sweeping"},
     {"pyns.cgroups.limiting"},
@@ -82,6 +83,7 @@ LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer
 UPWARDS = {
     ("pyns.container", "pyns.plan"),  # a description that can show its plan
     ("pyns.cgroups.hierarchy", "pyns.cgroups.mounting"),  # a hierarchy that can mount itself
+    ("pyns.terminal", "pyns.process"),  # for the type of what it relays
     ("pyns.errors", "pyns.steps"),  # for the type of SpawnError.step
 }
 

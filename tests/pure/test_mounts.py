@@ -121,11 +121,11 @@ def tmpfs(*options: bytes, attributes: int = NOSUID | NODEV) -> NewMount:
         (Sysfs("/s", read_only=False), [NewMount(b"sysfs", (), INERT), Attach(b"/s")]),
         (Mqueue(), [NewMount(b"mqueue", (), INERT), Attach(b"/dev/mqueue")]),
         (
-            Devpts(gid=0, max=0),
+            Devpts(gid=0, max=1),
             [
                 NewMount(
                     b"devpts",
-                    ((b"mode", b"620"), (b"ptmxmode", b"666"), (b"gid", b"0"), (b"max", b"0")),
+                    ((b"mode", b"620"), (b"ptmxmode", b"666"), (b"gid", b"0"), (b"max", b"1")),
                     NOSUID | NOEXEC,
                 ),
                 Attach(b"/dev/pts"),
@@ -386,7 +386,8 @@ def test_target_that_is_none_is_refused(make: Any, target: str, said: str) -> No
         (lambda: Proc(subset="all"), ValueError, "subset='all': there is \"pid\""),
         (lambda: Sysfs(read_only=1), TypeError, "read_only=1 is not a bool"),  # type: ignore[arg-type]
         (lambda: Devpts(gid=-1), ValueError, "gid=-1 is out of range: 0 to 4294967294"),
-        (lambda: Devpts(max=2**21), ValueError, "is out of range: 0 to 1048576"),
+        (lambda: Devpts(max=2**21), ValueError, "is out of range: 1 to 1048576"),
+        (lambda: Devpts(max=0), ValueError, "max=0 is out of range: 1 to 1048576"),
         (lambda: Devpts(ptmxmode=0o1000), ValueError, "is out of range: 0 to 0o777"),
         (lambda: Dev(extra="fuse"), TypeError, "extra='fuse': give a sequence of names"),
         (lambda: Dev(extra=["../x"]), ValueError, "extra='../x' is not the name of a node below"),

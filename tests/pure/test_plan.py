@@ -33,11 +33,13 @@ from pyns.steps import (
     CloneAgain,
     CloseRange,
     DefaultSignal,
+    Duplicate,
     EnterCgroup,
     Execute,
     ExecuteInit,
     HideMemory,
     LoopbackUp,
+    NewSession,
     OpenTree,
     RestoreSignalMask,
     SetGid,
@@ -49,6 +51,7 @@ from pyns.steps import (
     Step,
     Unshare,
 )
+from pyns.terminal_steps import OpenTerminal, SetControllingTerminal, SetTerminalOwner
 
 NONE = Entry()
 V2 = Entry(birth=("/cg/a", 5))
@@ -477,6 +480,71 @@ class TestInit:
         assert ExecuteInit() in plan.steps
         assert CloseRange(3, CloseRange.LAST) in plan.steps
         assert json.loads(plan.to_json())
+
+
+class TestTerminal:
+    TERMINAL = OpenTerminal(24, 80, 30)
+    PLAN = build_plan(FULL, EVERYTHING, HYBRID, ROOT, terminal=TERMINAL)
+
+    def test_is_opened_in_the_new_root_and_given_away_before_the_uid_changes(self) -> None:
+        kinds = [step.kind for step in self.PLAN]
+        first = self.PLAN.steps.index(self.TERMINAL)
+        assert kinds[first - 1] == "pivot_root"
+        assert self.PLAN.steps[first + 1] == SetTerminalOwner(1000, 30)
+        assert kinds.index("set_uid") > first
+
+    def test_stays_with_the_same_user(self) -> None:
+        plan = build_plan(FULL, PLAIN, NONE, ROOT, terminal=self.TERMINAL)
+        assert "set_terminal_owner" not in [step.kind for step in plan]
+
+    def test_is_given_away_by_the_id_outside_before_a_user_namespace_that_comes_last(self) -> None:
+        maps = (IdMap(1000, 4321), IdMap(5000, 6000, 10))
+        kinds = Namespace.USER | Namespace.MOUNT
+        box = Container(namespaces=kinds, uid_map=maps, capabilities=())
+        for uid, outside in ((None, 4321), (1000, 4321), (5009, 6009)):
+            command = dataclasses.replace(PLAIN, uid=uid)
+            plan = build_plan(box, command, NONE, ROOT, terminal=self.TERMINAL)
+            given = plan.steps.index(SetTerminalOwner(outside, 30))
+            assert given < plan.steps.index(Unshare(Namespace.USER))
+        command = dataclasses.replace(PLAIN, uid=7)  # which set_uid refuses
+        plan = build_plan(box, command, NONE, ROOT, terminal=self.TERMINAL)
+        assert "set_terminal_owner" not in [step.kind for step in plan]
+
+    def test_becomes_that_of_a_new_session_asked_for_or_not(self) -> None:
+        for command in (EVERYTHING, PLAIN):
+            plan = build_plan(Container(), command, NONE, ROOT, terminal=self.TERMINAL)
+            kinds = [step.kind for step in plan]
+            assert kinds.count("new_session") == 1
+            session = kinds.index("new_session")
+            assert plan.steps[session + 1] == SetControllingTerminal(30)
+
+    def test_is_what_is_not_given_of_stdio(self) -> None:
+        duplicated = [step for step in self.PLAN if isinstance(step, Duplicate)]
+        assert duplicated == [
+            *(Duplicate(10, 0), Duplicate(11, 1), Duplicate(30, 2)),
+            Duplicate(12, 12),
+        ]
+        assert CloseRange(13, CloseRange.LAST) in self.PLAN.steps
+
+    @pytest.mark.parametrize("close_fds", [True, False])
+    def test_is_kept_by_the_init_for_its_child_alone(self, close_fds: bool) -> None:
+        command = dataclasses.replace(PLAIN, close_fds=close_fds)
+        init, box = ExecuteInit(20, 21, 22), Container(init=True)
+        plan = build_plan(box, command, NONE, ROOT, init=init, terminal=self.TERMINAL)
+        child = plan.steps.index(init) + 1
+        assert Duplicate(30, 30) in plan.steps[:child]
+        assert not any(
+            step.first <= 30 <= step.last
+            for step in plan.steps[:child]
+            if isinstance(step, CloseRange)
+        )
+        assert [step for step in plan.steps[child:] if not isinstance(step, DefaultSignal)] == [
+            NewSession(),
+            SetControllingTerminal(30),
+            CloseRange(30, 30),
+            RestoreSignalMask(),
+            Execute(PLAIN.candidates, PLAIN.arguments, PLAIN.environment),
+        ]
 
 
 def test_plan_is_a_pure_function_of_what_is_asked() -> None:

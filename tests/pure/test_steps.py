@@ -79,6 +79,7 @@ from pyns.steps import (
     WaitForParent,
     WriteProc,
 )
+from pyns.terminal_steps import OpenTerminal, SetControllingTerminal, SetTerminalOwner
 
 PLAN_H = Path(__file__).parents[2] / "csrc" / "plan.h"
 
@@ -253,6 +254,7 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
     (Duplicate(9, 9), "pass on fd 9", Operands(fd=9, value=9)),
     (Duplicate(9, 8), "pass on fd 9 as its fd 8", Operands(fd=9, value=8)),
     (CloseRange(3, 6), "close every fd from 3 to 6", Operands(flags=3, value=6)),
+    (CloseRange(5, 5), "close the fd 5", Operands(flags=5, value=5)),
     (
         CloseRange(7, CloseRange.LAST),
         "close every fd from 7 on",
@@ -344,6 +346,21 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         Operands(flags=3, value=80),
     ),
     (RestrictSelf(), "put the Landlock ruleset into force", Operands()),
+    (
+        OpenTerminal(24, 80, 7),
+        "open a terminal of 24 rows and 80 columns in /dev/pts",
+        Operands((b"/dev/pts", b"/dev/ptmx"), fd=7, value=24 << 16 | 80),
+    ),
+    (
+        SetTerminalOwner(1000, 7),
+        "give the terminal to the user 1000",
+        Operands(fd=7, value=1000),
+    ),
+    (
+        SetControllingTerminal(7),
+        "make the terminal the controlling one of the session",
+        Operands(fd=7),
+    ),
     (DieWithParent(9), "be killed when the thread that started it ends", Operands(fd=9)),
     (
         Execute((b"/bin/ls",), (b"ls", b"-l"), (b"A=1",)),
@@ -417,6 +434,7 @@ HINTED: dict[type[Step], set[int]] = {
     SetExecLabel: {errno.EINVAL, errno.ENOENT},
     InstallFilter: {errno.EACCES, errno.EINVAL},
     ExecuteInit: {errno.EAGAIN, errno.ENOEXEC},
+    OpenTerminal: {errno.ENOENT, errno.ENODEV, errno.ENOSPC},
 }
 # a hint begins as a sentence does, or with the name of a parameter or system call
 HINT = re.compile(r"(?:[A-Z]|root= |source |clone3 )[^\n]*[^\s.]")
