@@ -30,6 +30,7 @@ from pyns.command import (
     find_candidates,
     split_arguments,
 )
+from pyns.companions import Companions
 from pyns.container import Container
 from pyns.errors import CgroupError
 from pyns.init import read_status
@@ -145,6 +146,7 @@ class Process(subprocess.Popen[Any]):
     _told = -1  # fd on which its init tells how the program ended
     _owner = -1  # pid of the process that it is a child of
     _private_cgroup: Cgroup | None = None
+    _companions: Companions | None = None
     _run: Run | None = None  # in the group that it was given
     _rusage: struct_rusage | None = None
     _settled = False
@@ -223,7 +225,7 @@ class Process(subprocess.Popen[Any]):
             self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
             self.pid, self._pidfd = child.report.pid, child.report.pidfd
             self._owner, self._private_cgroup = os.getpid(), child.private_cgroup
-            self._told = child.told
+            self._told, self._companions = child.told, child.companions
             self.cgroup = child.private_cgroup or container.cgroup
             self._child_created = True
         except BaseException:
@@ -285,6 +287,8 @@ class Process(subprocess.Popen[Any]):
             if not self._settle_lock.acquire(blocking):
                 return  # another thread, or the code that this signal handler interrupts, is at it
             try:
+                if self._companions is not None:
+                    self._companions.end()
                 group, run = self._private_cgroup, self._run
                 if group is not None:
                     group.end_processes()

@@ -14,9 +14,10 @@ from pyns import kernel, marshal
 from pyns.cgroups import Cgroup
 from pyns.cgroups.cgroup import Entry
 from pyns.command import Command
+from pyns.companions import Companions
 from pyns.container import Container
 from pyns.errors import SpawnError
-from pyns.idmap import Caller, write_maps
+from pyns.idmap import Caller
 from pyns.init import open_init, read_start
 from pyns.joining import opened
 from pyns.namespaces import Namespace
@@ -38,12 +39,14 @@ class Child:
     Attributes:
         report: what the shim says of it; `pid` and `pidfd` are -1 unless it runs.
         private_cgroup: the group that was made for it, to be removed after it; None without one.
+        companions: what there is outside for it.
         told: fd on which its init tells what becomes of the program; -1 without one.
     """
 
     def __init__(self) -> None:
         self.report = marshal.new_report()
         self.private_cgroup: Cgroup | None = None
+        self.companions = Companions()
         self.told = -1
 
     def keep(self, told: int) -> None:
@@ -62,6 +65,7 @@ class Child:
                 os.waitid(os.P_PIDFD, self.report.pidfd, os.WEXITED)
             os.close(self.report.pidfd)
             self.report.pid = self.report.pidfd = -1
+        self.companions.end()
         if self.private_cgroup is not None:
             self.private_cgroup.remove()
             self.private_cgroup = None
@@ -108,7 +112,7 @@ def spawn(child: Child, container: Container, command: Command) -> None:
             init=init,
         )
         check_kernel(plan)
-        with helping(plan, child.report):
+        with helping(plan, child):
             marshal.spawn(plan, mask, child.report)
         if init is not None and child.report.error == 0:
             index, child.report.error = read_start(child.told, child.report.pidfd)
@@ -128,7 +132,7 @@ def check_kernel(plan: Plan) -> None:
 
 
 @contextmanager
-def helping(plan: Plan, report: Any) -> Iterator[None]:
+def helping(plan: Plan, child: Child) -> Iterator[None]:
     """Do in a thread what the parent has to do while the child waits and this thread is suspended.
 
     If that fails, so does the step, and what went wrong is the cause of the SpawnError.
@@ -137,18 +141,19 @@ def helping(plan: Plan, report: Any) -> Iterator[None]:
     if not waiting:
         yield
         return
-    failures: list[Exception] = []
+    report, failures = child.report, []
 
     def help_child() -> None:
-        error = 0
         try:
-            pid = marshal.wait_for_child(report)
-            if pid > 0:
-                write_maps(pid, waiting[0])
+            for step in waiting:
+                pid = marshal.wait_for_child(report)
+                if pid < 0:
+                    return
+                step.help_child(pid, child.companions.add)
+                marshal.let_go(report, 0)
         except Exception as failure:
             failures.append(failure)
-            error = getattr(failure, "errno", None) or errno.ECHILD
-        marshal.let_go(report, error)
+            marshal.let_go(report, getattr(failure, "errno", None) or errno.ECHILD)
 
     thread = threading.Thread(target=help_child, name="pyns helper")
     thread.start()
@@ -164,7 +169,10 @@ def helping(plan: Plan, report: Any) -> Iterator[None]:
 def explain_help(plan: Plan, report: Any, failure: Exception) -> SpawnError:
     """Return the exception for a step in which the parent's part failed."""
     step = plan.steps[report.index]
-    hint = step.hint(report.error) or str(failure)
+    said = getattr(failure, "strerror", None)
+    if said in (None, os.strerror(report.error)):
+        said = str(failure)
+    hint = step.hint(report.error) or said
     return SpawnError(report.error, step, report.index, len(plan), hint)
 
 

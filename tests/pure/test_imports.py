@@ -65,6 +65,7 @@ LAYERS = (
     {"pyns.cgroups.values"},
     {"pyns.cgroups.devices", "pyns.cgroups.stats"},
     {
+        "pyns.companions",
         "pyns.errors",
         "pyns.kernel",
         "pyns.sizes",
