@@ -17,6 +17,7 @@ from pyns.errors import CgroupError, SpawnError  # noqa: E402
 from pyns.idmap import IdMap  # noqa: E402
 from pyns.kernelfs import CgroupFs, Devpts, Mqueue, Proc, Sysfs  # noqa: E402
 from pyns.landlock import Landlock  # noqa: E402
+from pyns.links import Device, Veth  # noqa: E402
 from pyns.mounts import Bind, Tmpfs  # noqa: E402
 from pyns.namespaces import Namespace  # noqa: E402
 from pyns.overlay import Overlay  # noqa: E402
@@ -30,6 +31,7 @@ __all__ = [
     "Completed",
     "Container",
     "Dev",
+    "Device",
     "Devpts",
     "Dir",
     "File",
@@ -48,6 +50,7 @@ __all__ = [
     "Sysfs",
     "Tmpfs",
     "Usage",
+    "Veth",
     "cgroups",
     "clone_into",
     "masks",

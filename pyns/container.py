@@ -17,6 +17,7 @@ from pyns.labels import check_label
 from pyns.landlock import Landlock
 from pyns.mounts import Filesystem, Mount, StrPath, Tmpfs, encode_path, encode_target
 from pyns.namespaces import Namespace
+from pyns.networking import Network
 from pyns.overlay import Overlay
 from pyns.rlimits import Rlimit, Rlimits, parse_rlimits
 from pyns.sandbox import LIMITS, possible_limits, preset
@@ -66,6 +67,7 @@ class Container:
         hostname: at most 64 bytes.
         domainname: NIS domain name, at most 64 bytes.
         loopback: whether lo is brought up. None: if NET is new.
+        network: devices beside lo: Veth, Device.
         join: namespaces to be in that are there: Namespace.NET → path of its file, pid of a process
             that is in it, or an open file (of a namespace, or a pidfd).
         uid_map: which uids there are in a new USER namespace, and which these are outside. None:
@@ -134,6 +136,7 @@ class Container:
     hostname: str | bytes | None = None
     domainname: str | bytes | None = None
     loopback: bool | None = None
+    network: Sequence[Network] = ()
     join: Mapping[Namespace, Target] | tuple[tuple[Namespace, Target], ...] = ()
     uid_map: Sequence[IdMap] | None = None
     gid_map: Sequence[IdMap] | None = None
@@ -166,6 +169,7 @@ class Container:
             object.__setattr__(self, name, _paths(name, getattr(self, name)))
         self._check_types()
         self._check_mounts()
+        self._check_network()
         self._check_hardening()
         for name in ("hostname", "domainname"):
             _check_name(name, getattr(self, name))
@@ -179,6 +183,7 @@ class Container:
             ("hostname", self.hostname, Namespace.UTS),
             ("domainname", self.domainname, Namespace.UTS),
             ("loopback", self.loopback, Namespace.NET),
+            ("network", self.network, Namespace.NET),
             ("uid_map", self.uid_map, Namespace.USER),
             ("gid_map", self.gid_map, Namespace.USER),
             ("max_user_namespaces", self.max_user_namespaces is not None, Namespace.USER),
@@ -278,7 +283,7 @@ class Container:
 
     def _normalise(self) -> None:
         """Make a tuple of what may be an iterator, or changed later."""
-        for name in ("mounts", "uid_map", "gid_map"):
+        for name in ("mounts", "network", "uid_map", "gid_map"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, tuple(value))
@@ -385,6 +390,14 @@ class Container:
         if self.propagation not in SetPropagation.FLAGS:
             known = ", ".join(SetPropagation.FLAGS)
             raise ValueError(f"propagation={self.propagation!r}: there are {known}")
+
+    def _check_network(self) -> None:
+        for network in self.network:
+            if not isinstance(network, Network):
+                raise TypeError(f"network: {network!r} is no Veth(...) or Device(...)")
+        names = ["lo", *(network.inside for network in self.network)]
+        if len(set(names)) != len(names):
+            raise ValueError(f"network: two devices have one name, of {', '.join(names)}")
 
     def plan(self, args: Arguments) -> Plan:
         """Return the steps that starting a program would take, without starting anything.

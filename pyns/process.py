@@ -424,6 +424,7 @@ def clone_into(
             or a source that is not there.
         CgroupError: a cgroup can't be made or entered: EOPNOTSUPP for a controller that this host
             lacks, EACCES without the right, EBUSY if it is frozen.
+        ImportError: Veth or Device without pyroute2.
 
     Needs: CAP_SYS_ADMIN for namespaces, write access to cgroups for limits; Linux 5.14.
     Source: clone(2), pivot_root(2), cgroups(7).

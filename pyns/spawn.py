@@ -20,7 +20,9 @@ from pyns.errors import SpawnError
 from pyns.idmap import Caller
 from pyns.init import open_init, read_start
 from pyns.joining import opened
+from pyns.links import Device, Veth
 from pyns.namespaces import Namespace
+from pyns.netlink import check_pyroute2
 from pyns.plan import Plan, build_plan
 from pyns.steps import BirthInCgroup, ChangeDirectory, Clone, Execute, Unshare, WaitForParent
 
@@ -84,8 +86,11 @@ def spawn(child: Child, container: Container, command: Command) -> None:
         CgroupError: its cgroup can't be made or entered.
         FileNotFoundError, PermissionError, ...: the program can't be executed, or the cwd entered.
         SpawnError: the kernel refused another step.
+        ImportError: an extra is not installed.
     """
     command.check_fds()
+    if any(isinstance(network, (Veth, Device)) for network in container.network):
+        check_pyroute2()
     group = container.cgroup
     with marshal.signals_blocked() as mask, ExitStack() as opened_files:
         if container.limits is not None:

@@ -44,3 +44,24 @@ def shell() -> Shell:
         return str(completed.stdout).rstrip("\n")
 
     return execute
+
+
+@pytest.fixture(scope="session")
+def _veth_refused() -> str | None:
+    from pyroute2 import IPRoute, NetlinkError
+
+    name = f"t{os.getpid()}p"
+    try:
+        with IPRoute() as route:
+            route.link("add", kind="veth", ifname=name, peer={"ifname": f"{name}q"})
+            route.link("del", ifname=name)
+    except NetlinkError as error:
+        return str(error)
+    return None
+
+
+@pytest.fixture
+def veth(_veth_refused: str | None) -> None:
+    """Skip where a veth pair can't be added."""
+    if _veth_refused:
+        pytest.skip(f"RTM_NEWLINK of a veth: {_veth_refused}")

@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from pyns import Bind, Container, Dir, Limits, Namespace, Proc, Tmpfs
+from pyns import (
+    Bind,
+    Container,
+    Device,
+    Dir,
+    Limits,
+    Namespace,
+    Proc,
+    Tmpfs,
+    Veth,
+)
 
 USUAL = (
     Namespace.MOUNT
@@ -36,6 +46,7 @@ def test_defaults_are_a_containers() -> None:
         "hostname": None,
         "domainname": None,
         "loopback": None,
+        "network": (),
         "join": (),
         "uid_map": None,
         "gid_map": None,
@@ -123,6 +134,7 @@ def test_loopback_may_stay_down() -> None:
         ("hostname", b"demo", "UTS"),
         ("domainname", "nis", "UTS"),
         ("loopback", True, "NET"),
+        ("network", (Veth(),), "NET"),
         ("read_only", True, "MOUNT"),
         ("masked_paths", ("/x",), "MOUNT"),
         ("read_only_paths", ("/x",), "MOUNT"),
@@ -190,6 +202,8 @@ def test_root_that_is_no_path_is_refused(root: str, said: str) -> None:
         ({"read_only": 1}, "read_only=1 is not a bool"),
         ({"masked_paths": "/x"}, "masked_paths='/x': give a sequence of paths"),
         ({"read_only_paths": b"/x"}, "read_only_paths=b'/x': give a sequence of paths"),
+        ({"network": [Veth]}, "is no Veth(...) or Device(...)"),
+        ({"network": ["eth0"]}, "'eth0' is no Veth(...) or Device(...)"),
         ({"memory_max": 1}, "unexpected keyword argument 'memory_max'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
@@ -227,6 +241,8 @@ def test_value_of_another_type_is_refused(fields: dict[str, Any], said: str) -> 
         ),
         ({"namespaces": Namespace.USER, "max_user_namespaces": -1}, "max_user_namespaces=-1"),
         ({"read_only_paths": ["/a/../b"]}, "read_only_paths='/a/../b' contains '..'"),
+        ({"network": [Veth(), Device("eth0")]}, "two devices have one name, of lo, eth0, eth0"),
+        ({"network": [Veth("lo")]}, "two devices have one name, of lo, lo"),
         ({"mounts": [Dir("/x")]}, "Dir(target='/x', mode=493) would be made in the caller's own"),
         ({"mounts": [Bind("/a"), Dir("/a/x")], "root": "/r"}, "is not the container's own"),
     ],

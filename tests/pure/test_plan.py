@@ -12,6 +12,7 @@ import pytest
 from pyns import (
     Bind,
     Container,
+    Device,
     Dir,
     File,
     Namespace,
@@ -20,6 +21,7 @@ from pyns import (
     Proc,
     Symlink,
     Tmpfs,
+    Veth,
 )
 from pyns.cgroups.cgroup import Entry
 from pyns.command import Command
@@ -589,6 +591,23 @@ def test_time_is_entered_by_the_program_and_its_offsets_are_set_before() -> None
         " 2. enter new namespaces: time",
         " 3. write 'boottime 1 500000000\\nmonotonic -1 500000000\\n' to /proc/self/timens_offsets",
     ]
+
+
+def test_devices_come_in_their_order_before_the_ids() -> None:
+    maps = (IdMap(0, 100000, 65536),)
+    network = (Device("eth1"), Veth())
+    box = Container(
+        namespaces=Namespace.NET | Namespace.USER, network=network, uid_map=maps, gid_map=maps
+    )
+    plan = build_plan(box, PLAIN, NONE, ROOT)
+    assert [type(step).__name__ for step in plan.steps[1:4]] == [
+        "MoveDevice",
+        "AddVeth",
+        "WriteMaps",
+    ]
+    assert {step.kind for step in plan.steps[1:4]} == {"wait_for_parent"}
+    shown = json.loads(plan.to_json())[1]
+    assert shown["device"] == {"device": "eth1", "name": None, "addresses": [], "gateway": []}
 
 
 def test_what_is_joined_comes_first_and_new_ones_are_made_in_it() -> None:

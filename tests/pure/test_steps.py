@@ -18,6 +18,7 @@ from pyns.capabilities import DropBounding, KeepCapabilities, RaiseAmbient, SetC
 from pyns.idmap import WriteMaps
 from pyns.labels import SetExecLabel
 from pyns.landlock import AllowPath, AllowPort, CreateRuleset, RestrictSelf
+from pyns.links import AddVeth, Device, MoveDevice, Veth
 from pyns.mount_steps import (
     AttachRoot,
     CopyMode,
@@ -115,6 +116,22 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         WriteProc("/proc/sys/user/max_user_namespaces", "0", 7),
         "write '0' to /proc/sys/user/max_user_namespaces",
         Operands((b"sys/user/max_user_namespaces", b"0"), fd=7),
+    ),
+    (
+        AddVeth(Veth(addresses="10.0.0.2/24", gateway="10.0.0.1")),
+        "have the parent add a veth pair: 'eth0' (10.0.0.2/24, default route via 10.0.0.1) inside, "
+        "'veth*' outside",
+        Operands(value=10_000),
+    ),
+    (
+        AddVeth(Veth("a", outside_name="b", outside_addresses=["fd00::1/64"], bridge="br0")),
+        "have the parent add a veth pair: 'a' inside, 'b' (fd00::1/64) of 'br0' outside",
+        Operands(value=10_000),
+    ),
+    (
+        MoveDevice(Device("eth1", name="eth0", addresses="10.0.0.2/24")),
+        "have the parent move the device 'eth1' into it as 'eth0' (10.0.0.2/24)",
+        Operands(value=10_000),
     ),
     (
         WriteProc("/proc/self/uid_map", "0 1000 1"),
@@ -408,6 +425,8 @@ HINTED: dict[type[Step], set[int]] = {
     SetExecLabel: {errno.EINVAL, errno.ENOENT},
     InstallFilter: {errno.EACCES, errno.EINVAL},
     ExecuteInit: {errno.EAGAIN, errno.ENOEXEC},
+    AddVeth: {errno.EPERM, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EHOSTUNREACH},
+    MoveDevice: {errno.EPERM, errno.EINVAL, errno.ENETUNREACH, errno.EHOSTUNREACH},
 }
 # a hint begins as a sentence does, or with the name of a parameter or system call
 HINT = re.compile(r"(?:[A-Z]|root= |source |clone3 )[^\n]*[^\s.]")
