@@ -23,6 +23,7 @@ from pyns.namespaces import Namespace  # noqa: E402
 from pyns.overlay import Overlay  # noqa: E402
 from pyns.plan import Plan  # noqa: E402
 from pyns.process import Completed, Process, Usage, clone_into, run  # noqa: E402
+from pyns.usermode import UserNetwork  # noqa: E402
 
 __all__ = [
     "Bind",
@@ -50,6 +51,7 @@ __all__ = [
     "Sysfs",
     "Tmpfs",
     "Usage",
+    "UserNetwork",
     "Veth",
     "cgroups",
     "clone_into",

@@ -24,6 +24,7 @@ from pyns.sandbox import LIMITS, possible_limits, preset
 from pyns.scheduling import check_int, parse_cpus
 from pyns.seccomp import check_filter
 from pyns.steps import SetPropagation
+from pyns.usermode import UserNetwork
 
 if TYPE_CHECKING:
     from pyns.command import Arguments, Environment
@@ -67,7 +68,7 @@ class Container:
         hostname: at most 64 bytes.
         domainname: NIS domain name, at most 64 bytes.
         loopback: whether lo is brought up. None: if NET is new.
-        network: devices beside lo: Veth, Device.
+        network: devices beside lo: Veth, Device, UserNetwork. See docs/network.md.
         join: namespaces to be in that are there: Namespace.NET → path of its file, pid of a process
             that is in it, or an open file (of a namespace, or a pidfd).
         uid_map: which uids there are in a new USER namespace, and which these are outside. None:
@@ -394,10 +395,12 @@ class Container:
     def _check_network(self) -> None:
         for network in self.network:
             if not isinstance(network, Network):
-                raise TypeError(f"network: {network!r} is no Veth(...) or Device(...)")
+                raise TypeError(f"network: {network!r} is no Veth(...), Device(...), UserNetwork()")
         names = ["lo", *(network.inside for network in self.network)]
         if len(set(names)) != len(names):
             raise ValueError(f"network: two devices have one name, of {', '.join(names)}")
+        if sum(isinstance(network, UserNetwork) for network in self.network) > 1:
+            raise ValueError("network: one UserNetwork reaches all that a second one would")
 
     def plan(self, args: Arguments) -> Plan:
         """Return the steps that starting a program would take, without starting anything.

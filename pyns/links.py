@@ -20,7 +20,8 @@ from pyns.scheduling import check_int
 from pyns.steps import Keep, WaitForParent
 
 _HINTS = {
-    errno.EPERM: "It takes CAP_NET_ADMIN outside, which no user namespace lends",
+    errno.EPERM: "It takes CAP_NET_ADMIN outside, which no user namespace lends: UserNetwork needs "
+    "no privilege",
     errno.ENETUNREACH: "A gateway lies in the network of one of the addresses",
     errno.EHOSTUNREACH: "A gateway lies in the network of one of the addresses",
 }

@@ -1,9 +1,13 @@
-"""Devices of a container: veth pairs and moved ones."""
+"""Devices of a container: veth pairs, moved ones, and networks of user mode."""
 
 from __future__ import annotations
 
 import errno
+import gc
 import os
+import select
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +23,12 @@ import pytest
 from pyns import (
     Container,
     Device,
+    File,
     IdMap,
     Namespace,
     SpawnError,
+    Tmpfs,
+    UserNetwork,
     Veth,
     clone_into,
     run,
@@ -308,10 +316,12 @@ class TestVeth:
 class TestExtra:
     @pytest.mark.usefixtures("ordinary")
     @pytest.mark.parametrize("network", [Veth(), Device("lo", name="eth0")], ids=["veth", "device"])
-    def test_is_refused_to_others(self, network: Veth | Device) -> None:
+    def test_is_refused_to_others_who_are_told_what_needs_no_privilege(
+        self, network: Veth | Device
+    ) -> None:
         error = failure(Container(network=[network]))
         assert error.errno == errno.EPERM
-        assert "CAP_NET_ADMIN outside" in (error.hint or "")
+        assert "UserNetwork needs no privilege" in (error.hint or "")
 
     def test_that_is_missing_is_said_before_anything_starts(self) -> None:
         script = (
@@ -399,3 +409,215 @@ class TestDevice:
         error = failure(Container(network=[Device("lo", name="eth0")]))
         assert error.errno == errno.EINVAL
         assert "Neither lo nor a bridge can be moved" in (error.hint or "")
+
+
+@pytest.fixture(params=["pasta", "slirp4netns"])
+def program(request: pytest.FixtureRequest) -> str:
+    """Return the name of a program for networks of user mode that is installed."""
+    if shutil.which(request.param) is None:
+        pytest.skip(f"there is no {request.param} in PATH")
+    return str(request.param)
+
+
+def children_of(pid: int) -> set[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return {int(child) for task in tasks for child in (task / "children").read_text().split()}
+
+
+@pytest.mark.usefixtures("tun", "host_address")
+class TestUserNetwork:
+    def test_is_ready_before_the_first_instruction(
+        self, program: str, host_address: str, serve: Callable[..., int]
+    ) -> None:
+        said = look(
+            Container(network=[UserNetwork(program=program)]), serve(host_address), host_address
+        )
+        assert said == ["device lo", "device eth0", f"{host_address} hello"]
+
+    def test_reaches_the_hosts_loopback_only_when_asked(
+        self, program: str, serve: Callable[..., int]
+    ) -> None:
+        port = serve("127.0.0.1")
+        for asked in (True, False):
+            network = UserNetwork("tap0", program=program, host_loopback=asked)
+            box, timeout = Container(network=[network]), 20 if asked else 1
+            said = look(box, port, "127.0.0.1", network.gateway, timeout=timeout)
+            assert said[:3] == ["device lo", "device tap0", "127.0.0.1 ConnectionRefusedError"]
+            assert (said[3] == f"{network.gateway} hello") == asked
+
+    def test_is_a_process_that_has_nothing_of_the_callers_and_ends(
+        self, program: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("LD_PRELOAD", "/does/not/exist.so")
+        kept = os.open("/etc/passwd", os.O_RDONLY)
+        os.set_inheritable(kept, True)
+        before = children_of(os.getpid())
+        box = Container(network=[UserNetwork(program=program)])
+        try:
+            with clone_into(box, ["sleep", "60"], env={}) as process:
+                helpers = children_of(os.getpid()) - before - {process.pid}
+                assert len(helpers) == 2
+                for pid in helpers:
+                    assert os.getsid(pid) != os.getsid(0)
+                    status = Path(f"/proc/{pid}/status").read_text()
+                    assert "\nSigBlk:\t0000000000000000\n" in status
+                    if os.geteuid() == 0:  # they are not dumpable
+                        fds = [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+                        assert "/etc/passwd" not in fds
+                        assert b"LD_PRELOAD" not in Path(f"/proc/{pid}/environ").read_bytes()
+                process.kill()
+            assert not children_of(os.getpid()) & helpers
+        finally:
+            os.close(kept)
+
+    @pytest.mark.parametrize("init", [False, True])
+    def test_ends_when_the_container_fails(self, program: str, init: bool) -> None:
+        before = children_of(os.getpid())
+        with pytest.raises(FileNotFoundError):
+            clone_into(Container(network=[UserNetwork(program=program)], init=init), ["/none"])
+        assert children_of(os.getpid()) <= before
+
+    def test_ends_with_a_caller_that_is_killed(self, program: str) -> None:
+        script = (
+            "from pyns import *\n"
+            f"box = Container(network=[UserNetwork(program={program!r})], die_with_parent=True)\n"
+            "clone_into(box, ['sleep', '60'])\n"
+            "print('up', flush=True); input()"
+        )
+        with subprocess.Popen([sys.executable, "-P", "-c", script], stdin=-1, stdout=-1) as caller:
+            assert caller.stdout is not None
+            assert caller.stdout.readline() == b"up\n"
+            pidfds = [os.pidfd_open(pid) for pid in children_of(caller.pid)]
+            assert len(pidfds) == 3
+            caller.kill()
+        poll = select.poll()
+        for pidfd in pidfds:
+            poll.register(pidfd, select.POLLIN)
+        deadline = time.monotonic() + 20
+        while pidfds and time.monotonic() < deadline:
+            for pidfd, _ in poll.poll(20_000):
+                poll.unregister(pidfd)
+                os.close(pidfd)
+                pidfds.remove(pidfd)
+        assert pidfds == []
+
+    def test_forwards_ports(self, pasta: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        answer = (
+            "import socket, sys; port = int(sys.argv[1])\n"
+            "tcp = socket.create_server(('0.0.0.0', 8080))\n"
+            "udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.bind(('0.0.0.0', port))\n"
+            "print('up', flush=True)\n"
+            "tcp.accept()[0].sendall(b'from inside')\n"
+            "data, address = udp.recvfrom(100); udp.sendto(data * 2, address)"
+        )
+        network = UserNetwork(program=pasta, tcp_ports={port: 8080}, udp_ports={port: port})
+        box = Container(network=[network])
+        with clone_into(box, [sys.executable, "-ISc", answer, str(port)], stdout=-1) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"up\n"
+            with socket.create_connection(("127.0.0.1", port), 20) as connection:
+                assert connection.recv(100) == b"from inside"
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+                asking.settimeout(20)
+                asking.sendto(b"twice", ("127.0.0.1", port))
+                assert asking.recv(100) == b"twicetwice"
+
+    def test_that_can_not_be_fails_the_step_with_what_the_program_says(
+        self, pasta: str, serve: Callable[..., int]
+    ) -> None:
+        port = serve("127.0.0.1")
+        error = failure(Container(network=[UserNetwork(program=pasta, tcp_ports={port: 80})]))
+        assert error.errno == errno.ENETDOWN
+        assert "pasta said: " in (error.hint or "")
+        assert str(port) in (error.hint or "")
+
+    def test_has_a_resolv_conf(self, program: str, shell: Callable[..., str]) -> None:
+        network = UserNetwork(program=program, network="198.19.0.0/16")
+        box = Container(
+            network=[network],
+            mounts=[Tmpfs("/mnt"), File("/mnt/resolv.conf", network.resolv_conf)],
+        )
+        assert shell(box, "cat /mnt/resolv.conf", cwd="/") == "nameserver 198.19.0.3"
+
+    @pytest.mark.usefixtures("root_only", "veth")
+    def test_beside_another_device(self, program: str) -> None:
+        box = Container(network=[UserNetwork(program=program), Veth("eth1")])
+        assert look(box) == ["device lo", "device eth0", "device eth1"]
+
+    def test_with_other_ids(self, program: str) -> None:
+        box = Container(
+            namespaces=NETWORK | Namespace.USER,
+            uid_map=IdMap.current("uid", 0),
+            gid_map=IdMap.current("gid", 0),
+            network=[UserNetwork(program=program)],
+        )
+        assert look(box) == ["device lo", "device eth0"]
+
+    def test_of_a_sandbox(self, program: str, host_address: str, serve: Callable[..., int]) -> None:
+        network = UserNetwork(program=program)
+        box = Container.sandbox(limits=None, network=[network])
+        port = serve(host_address)
+        command = ["/usr/bin/python3", "-IS", "-c", LOOK, str(port), "20", host_address]
+        done = run(box, command, capture_output=True, text=True, cwd="/")
+        assert done.stderr == ""
+        assert done.stdout.splitlines() == ["device lo", "device eth0", f"{host_address} hello"]
+
+
+class InterruptionError(Exception):
+    """What a signal handler raises."""
+
+
+@pytest.mark.usefixtures("tun", "host_address")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_nothing_is_left_when_a_signal_handler_raises(program: str) -> None:
+    def handler(*_: object) -> None:
+        raise InterruptionError
+
+    network: list[Any] = [UserNetwork(program=program)]
+    if os.geteuid() == 0:
+        network.append(Veth("eth1", outside_name=f"{PREFIX}a"))
+    old = signal.signal(signal.SIGALRM, handler)
+    struck = 0
+    try:
+        for turn in range(30):
+            process = None
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005 + turn * 0.002)
+                process = clone_into(Container(network=network), ["sleep", "60"])
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except InterruptionError:
+                struck += 1
+            if process is not None:
+                process.kill()
+                process.wait()
+            process = None
+            # one that came to be, and was dropped on its way to us; subprocess keeps those
+            gc.collect()
+            for dropped in list(subprocess._active):  # type: ignore[attr-defined]
+                dropped.kill()
+                dropped.wait()
+            subprocess._cleanup()  # type: ignore[attr-defined]
+            assert ours() == set()  # the leak guard looks for the rest
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert struck
+
+
+class TestProgram:
+    def test_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        true = shutil.which("true")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        error = failure(Container(network=[UserNetwork()]), (str(true),))
+        assert error.errno == errno.ENOENT
+        assert "The package passt has pasta" in (error.hint or "")
+
+    def test_that_ends_at_once(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "pasta").write_text("#!/bin/sh\necho cannot >&2; exit 1\n")
+        (tmp_path / "pasta").chmod(0o755)
+        true = shutil.which("true")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        error = failure(Container(network=[UserNetwork()]), (str(true),))
+        assert (error.errno, error.hint) == (errno.ENETDOWN, "pasta said: cannot")

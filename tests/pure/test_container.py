@@ -18,6 +18,7 @@ from pyns import (
     Namespace,
     Proc,
     Tmpfs,
+    UserNetwork,
     Veth,
 )
 
@@ -202,8 +203,8 @@ def test_root_that_is_no_path_is_refused(root: str, said: str) -> None:
         ({"read_only": 1}, "read_only=1 is not a bool"),
         ({"masked_paths": "/x"}, "masked_paths='/x': give a sequence of paths"),
         ({"read_only_paths": b"/x"}, "read_only_paths=b'/x': give a sequence of paths"),
-        ({"network": [Veth]}, "is no Veth(...) or Device(...)"),
-        ({"network": ["eth0"]}, "'eth0' is no Veth(...) or Device(...)"),
+        ({"network": [Veth]}, "is no Veth(...), Device(...), UserNetwork()"),
+        ({"network": ["eth0"]}, "'eth0' is no Veth(...), Device(...), UserNetwork()"),
         ({"memory_max": 1}, "unexpected keyword argument 'memory_max'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
@@ -243,6 +244,7 @@ def test_value_of_another_type_is_refused(fields: dict[str, Any], said: str) -> 
         ({"read_only_paths": ["/a/../b"]}, "read_only_paths='/a/../b' contains '..'"),
         ({"network": [Veth(), Device("eth0")]}, "two devices have one name, of lo, eth0, eth0"),
         ({"network": [Veth("lo")]}, "two devices have one name, of lo, lo"),
+        ({"network": [UserNetwork(), UserNetwork("b")]}, "one UserNetwork reaches all"),
         ({"mounts": [Dir("/x")]}, "Dir(target='/x', mode=493) would be made in the caller's own"),
         ({"mounts": [Bind("/a"), Dir("/a/x")], "root": "/r"}, "is not the container's own"),
     ],

@@ -83,6 +83,7 @@ DEMANDED = {
     "pyns.Sysfs": WHOLE,
     "pyns.Process": WHOLE,
     "pyns.Tmpfs": WHOLE,
+    "pyns.UserNetwork": WHOLE,
     "pyns.Veth": WHOLE,
     "pyns.cgroups.Cgroup.create": WHOLE,
     "pyns.cgroups.Cgroup.apply": WHOLE,

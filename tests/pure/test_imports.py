@@ -24,7 +24,7 @@ LAYERS = (
     {"pyns.container"},
     {"pyns.joining", "pyns.sandbox"},
     {"pyns.command", "pyns.idmap", "pyns.init", "pyns.landlock", "pyns.rootfs"},
-    {"pyns.devices", "pyns.links", "pyns.masks"},
+    {"pyns.devices", "pyns.links", "pyns.masks", "pyns.usermode"},
     {"pyns.entries", "pyns.kernelfs", "pyns.networking", "pyns.overlay"},
     {
         "pyns.mounts",

@@ -80,6 +80,7 @@ from pyns.steps import (
     WaitForParent,
     WriteProc,
 )
+from pyns.usermode import StartUserNetwork, UserNetwork
 
 PLAN_H = Path(__file__).parents[2] / "csrc" / "plan.h"
 
@@ -131,6 +132,12 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
     (
         MoveDevice(Device("eth1", name="eth0", addresses="10.0.0.2/24")),
         "have the parent move the device 'eth1' into it as 'eth0' (10.0.0.2/24)",
+        Operands(value=10_000),
+    ),
+    (
+        StartUserNetwork(UserNetwork(), "/usr/bin/pasta", True, False),
+        "have the parent start /usr/bin/pasta for the network of 'eth0' (10.0.2.100/24, default "
+        "route via 10.0.2.2)",
         Operands(value=10_000),
     ),
     (
@@ -427,6 +434,7 @@ HINTED: dict[type[Step], set[int]] = {
     ExecuteInit: {errno.EAGAIN, errno.ENOEXEC},
     AddVeth: {errno.EPERM, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EHOSTUNREACH},
     MoveDevice: {errno.EPERM, errno.EINVAL, errno.ENETUNREACH, errno.EHOSTUNREACH},
+    StartUserNetwork: {errno.ENOENT},
 }
 # a hint begins as a sentence does, or with the name of a parameter or system call
 HINT = re.compile(r"(?:[A-Z]|root= |source |clone3 )[^\n]*[^\s.]")
