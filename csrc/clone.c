@@ -214,16 +214,21 @@ int wait_for_child(struct report *report)
 {
 	uint32_t gate;
 
-	while ((gate = __atomic_load_n(&report->gate, __ATOMIC_ACQUIRE)) == 0)
-		sys_futex_wait(&report->gate, 0, NULL);
+	/* open: of an earlier step, which the child may not have left yet */
+	while ((gate = __atomic_load_n(&report->gate, __ATOMIC_ACQUIRE)) == 0 || gate == GATE_OPEN)
+		sys_futex_wait(&report->gate, gate, NULL);
 	return gate == GATE_REACHED ? report->pid : -ECANCELED;
 }
 
 void let_go(struct report *report, int error)
 {
-	uint32_t gate = error == 0 ? GATE_OPEN : (uint32_t)-error;
+	uint32_t reached = GATE_REACHED;
 
-	__atomic_store_n(&report->gate, gate, __ATOMIC_RELEASE);
+	if (error != 0)
+		__atomic_store_n(&report->gate, (uint32_t)-error, __ATOMIC_RELEASE);
+	else /* not when nobody waits any more: that no child will come has to stay said */
+		__atomic_compare_exchange_n(&report->gate, &reached, GATE_OPEN, false,
+					    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 	sys_futex_wake(&report->gate);
 }
 

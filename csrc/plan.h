@@ -145,7 +145,7 @@ int spawn(const char *steps, size_t steps_size, const char *text, size_t text_si
 
 /*
  * What another thread does while the one that spawns is suspended: wait until the child has come to
- * STEP_WAIT_FOR_PARENT, do something for it, let it go on. error is 0, or the errno that
+ * the next STEP_WAIT_FOR_PARENT, do something for it, let it go on. error is 0, or the errno that
  * the step is to fail with. wait_for_child returns the pid, or -ECANCELED when the child will never
  * come there: spawn has returned, and let_go was called.
  */

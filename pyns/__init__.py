@@ -18,11 +18,13 @@ from pyns.errors import CgroupError, NamespaceError, SpawnError  # noqa: E402
 from pyns.idmap import IdMap  # noqa: E402
 from pyns.kernelfs import CgroupFs, Devpts, Mqueue, Proc, Sysfs  # noqa: E402
 from pyns.landlock import Landlock  # noqa: E402
+from pyns.links import Device, Veth  # noqa: E402
 from pyns.mounts import Bind, Tmpfs  # noqa: E402
 from pyns.namespaces import Fd, Namespace  # noqa: E402
 from pyns.overlay import Overlay  # noqa: E402
 from pyns.plan import Plan  # noqa: E402
 from pyns.process import Completed, Process, Usage, clone_into, run  # noqa: E402
+from pyns.usermode import UserNetwork  # noqa: E402
 
 __all__ = [
     "Bind",
@@ -31,6 +33,7 @@ __all__ = [
     "Completed",
     "Container",
     "Dev",
+    "Device",
     "Devpts",
     "Dir",
     "Fd",
@@ -51,6 +54,8 @@ __all__ = [
     "Sysfs",
     "Tmpfs",
     "Usage",
+    "UserNetwork",
+    "Veth",
     "call",
     "cgroups",
     "check_call",

@@ -27,12 +27,14 @@ from pyns.mounts import (
 )
 from pyns.namespaces import Namespace
 from pyns.namespaces.targets import Target
+from pyns.networking import Network
 from pyns.overlay import Overlay
 from pyns.rlimits import Rlimit, Rlimits, parse_rlimits
 from pyns.sandbox import check_host_id, possible_limits, preset
 from pyns.scheduling import check_int, parse_cpus
 from pyns.seccomp import check_filter
 from pyns.steps import SetPropagation
+from pyns.usermode import UserNetwork
 
 if TYPE_CHECKING:
     from pyns.command import Arguments, Environment
@@ -80,6 +82,7 @@ class Container:
         hostname: at most 64 bytes.
         domainname: NIS domain name, at most 64 bytes.
         loopback: whether lo is brought up. None: if NET is new.
+        network: devices beside lo: Veth, Device, UserNetwork. See docs/network.md.
         join: namespaces to be in that are there: Namespace.NET → path of its file, pid of a process
             that is in it, or an open file: a `Process`, `Fd(pidfd)`, that of a namespace.
         uid_map: which uids there are in a new USER namespace, and which these are outside. None:
@@ -154,6 +157,7 @@ class Container:
     hostname: str | bytes | None = None
     domainname: str | bytes | None = None
     loopback: bool | None = None
+    network: Sequence[Network] = ()
     join: Mapping[Namespace, Target] | tuple[tuple[Namespace, Target], ...] = ()
     uid_map: Sequence[IdMap] | None = None
     gid_map: Sequence[IdMap] | None = None
@@ -188,6 +192,7 @@ class Container:
             object.__setattr__(self, name, _paths(name, getattr(self, name)))
         self._check_types()
         self._check_mounts()
+        self._check_network()
         self._check_hardening()
         for name in ("hostname", "domainname"):
             _check_name(name, getattr(self, name))
@@ -203,6 +208,7 @@ class Container:
             ("hostname", self.hostname, Namespace.UTS),
             ("domainname", self.domainname, Namespace.UTS),
             ("loopback", self.loopback, Namespace.NET),
+            ("network", self.network, Namespace.NET),
             ("uid_map", self.uid_map, Namespace.USER),
             ("gid_map", self.gid_map, Namespace.USER),
             *((name, getattr(self, name) is not None, Namespace.USER) for name in USER_LIMITS),
@@ -310,7 +316,7 @@ class Container:
 
     def _normalise(self) -> None:
         """Make a tuple of what may be an iterator, or changed later."""
-        for name in ("mounts", "uid_map", "gid_map"):
+        for name in ("mounts", "network", "uid_map", "gid_map"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, tuple(value))
@@ -416,6 +422,16 @@ class Container:
         if self.propagation not in SetPropagation.FLAGS:
             known = ", ".join(SetPropagation.FLAGS)
             raise ValueError(f"propagation={self.propagation!r}: there are {known}")
+
+    def _check_network(self) -> None:
+        for network in self.network:
+            if not isinstance(network, Network):
+                raise TypeError(f"network: {network!r} is no Veth(...), Device(...), UserNetwork()")
+        names = ["lo", *(network.inside for network in self.network)]
+        if len(set(names)) != len(names):
+            raise ValueError(f"network: two devices have one name, of {', '.join(names)}")
+        if sum(isinstance(network, UserNetwork) for network in self.network) > 1:
+            raise ValueError("network: one UserNetwork reaches all that a second one would")
 
     def plan(self, args: Arguments) -> Plan:
         """Return the steps that starting a program would take, without starting anything.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import pwd
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from pyns.steps import SetGid, SetGroups, SetUid, Step, WaitForParent, WriteProc
+from pyns.steps import Keep, SetGid, SetGroups, SetUid, Step, WaitForParent, WriteProc
 
 Kind = Literal["uid", "gid"]
 _LAST = 2**32 - 2  # 2**32 - 1 is no id: it means "leave it"
@@ -215,6 +216,34 @@ class Caller(NamedTuple):
         return self.uid == 0
 
 
+@dataclass(frozen=True)
+class WriteMaps(WaitForParent):
+    """Has the parent write id maps that the child may not write itself (user_namespaces(7))."""
+
+    uid_map: tuple[str, ...]
+    gid_map: tuple[str, ...]
+    privileged: bool  # whether the parent writes the files itself, rather than newuidmap(1)
+
+    def describe(self) -> str:
+        how = "" if self.privileged else " with newuidmap and newgidmap"
+        maps = [
+            f"{kind}s {', '.join(lines[:3])}{', ...' if len(lines) > 3 else ''}"
+            for kind, lines in (("uid", self.uid_map), ("gid", self.gid_map))
+            if lines
+        ]
+        return f"have the parent map {' and '.join(maps)}{how}"
+
+    def hint(self, error: int) -> str | None:
+        if error == errno.ENOENT and not self.privileged:
+            return "It takes newuidmap and newgidmap: the package uidmap or shadow-utils has them"
+        if error == errno.EPERM and not self.privileged:
+            return "The ranges have to be the user's in /etc/subuid and /etc/subgid"
+        return None
+
+    def help_child(self, pid: int, keep: Keep) -> None:  # noqa: ARG002  maps need no keeping
+        write_maps(pid, self)
+
+
 def map_steps(uid_map: Sequence[IdMap], gid_map: Sequence[IdMap], caller: Caller) -> Iterator[Step]:
     """Yield the steps from no ids at all to those of the maps.
 
@@ -233,7 +262,7 @@ def map_steps(uid_map: Sequence[IdMap], gid_map: Sequence[IdMap], caller: Caller
             yield WriteProc("/proc/self/setgroups", "deny")
             yield WriteProc("/proc/self/gid_map", str(gid_map[0]))
         return
-    yield WaitForParent(tuple(map(str, uid_map)), tuple(map(str, gid_map)), caller.is_privileged)
+    yield WriteMaps(tuple(map(str, uid_map)), tuple(map(str, gid_map)), caller.is_privileged)
     # an id that is not mapped is nobody's: no file can be made with it (EOVERFLOW)
     if gid_map and not _maps(gid_map, caller.gid):
         yield SetGroups(())
@@ -254,7 +283,7 @@ def uid_outside(uid_map: Sequence[IdMap], caller: Caller, uid: int | None) -> in
     return next((m.outside + uid - m.inside for m in inside), None)
 
 
-def write_maps(pid: int, step: WaitForParent) -> None:
+def write_maps(pid: int, step: WriteMaps) -> None:
     """Do the parent's part of a step: write the maps of a child that waits for it.
 
     Raises:

@@ -7,7 +7,7 @@ import math
 import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from pyns import capabilities
@@ -101,6 +101,8 @@ def _as_json(value: Any) -> Any:
         return os.fsdecode(value)
     if isinstance(value, tuple):
         return [_as_json(item) for item in value]
+    if is_dataclass(value):
+        return {field.name: _as_json(getattr(value, field.name)) for field in fields(value)}
     return value.words() if isinstance(value, Namespace) else value
 
 
@@ -179,10 +181,16 @@ def build_plan(
     # Before anybody in there can look at the child, which has the caller's memory; but hidden, it
     # can't write its maps and offsets (EACCES).
     hides = bool(joins) and bool((Namespace.PID | Namespace.USER) & joined)
-    writes = bool(new & (Namespace.USER | Namespace.TIME))
+    writes = bool(new & (Namespace.USER | Namespace.TIME)) or bool(container.network)
     if joins:
         steps += _join_steps(joins, new & ~last, hides=hides and not writes)
         late = Namespace(0)
+    # Before any change of ids, after which an ordinary caller may not look at the child (EACCES).
+    own_user = Namespace.USER in new & ~last | joined
+    steps += [
+        network.step(own_user=own_user, privileged=caller.is_privileged)
+        for network in container.network
+    ]
     if Namespace.USER in new & ~last:
         # As long as no id is mapped, no file can be made (EOVERFLOW). /proc is the caller's still.
         steps += _user_steps(container, caller, proc)

@@ -29,6 +29,7 @@ from pyns.command import (
     find_candidates,
     split_arguments,
 )
+from pyns.companions import Companions
 from pyns.container import Container
 from pyns.descriptors import arrange
 from pyns.errors import CgroupError
@@ -164,6 +165,7 @@ class Process(subprocess.Popen[Any]):
     _told = -1  # fd on which its init tells how the program ended
     _owner = -1  # pid of the process that it is a child of
     _private_cgroup: Cgroup | None = None
+    _companions: Companions | None = None
     _run: Run | None = None  # in the group that it was given
     _rusage: struct_rusage | None = None
     _usage: Usage | None = None
@@ -284,6 +286,8 @@ class Process(subprocess.Popen[Any]):
             self._owner, self._private_cgroup = os.getpid(), child.private_cgroup
             self._told, self.terminal = child.told, child.terminal
             self._shows = self.terminal is not None and -1 in (c2pwrite, errwrite)
+            if container.network:
+                self._companions = child.companions
             self.cgroup = child.private_cgroup or container.cgroup
             self._child_created = True
         except BaseException:
@@ -341,13 +345,20 @@ class Process(subprocess.Popen[Any]):
         # a forked child inherits this object, but neither the process nor its group
         if self.returncode is None or self._settled or self._owner != os.getpid():
             return
-        if self._private_cgroup is None and self._run is None and self._told < 0:
+        if (
+            self._private_cgroup is None
+            and self._run is None
+            and self._companions is None
+            and self._told < 0
+        ):
             self._settled = True  # nothing is to be let go of
             return
         with signals_blocked():
             if not self._settle_lock.acquire(blocking):
                 return  # another thread, or the code that this signal handler interrupts, is at it
             try:
+                if self._companions is not None:
+                    self._companions.end()
                 group, run = self._private_cgroup, self._run
                 if group is not None:
                     group.end_processes()
@@ -514,6 +525,7 @@ def clone_into(
             or a source that is not there.
         CgroupError: a cgroup can't be made or entered: EOPNOTSUPP for a controller that this host
             lacks, EACCES without the right, EBUSY if it is frozen.
+        ImportError: Veth or Device without pyroute2.
 
     Needs: CAP_SYS_ADMIN for namespaces, write access to cgroups for limits; Linux 5.14.
     Source: clone(2), pivot_root(2), cgroups(7).

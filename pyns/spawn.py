@@ -14,13 +14,16 @@ from pyns import kernel, marshal
 from pyns.cgroups import Cgroup
 from pyns.cgroups.cgroup import Entry
 from pyns.command import Command
+from pyns.companions import Companions
 from pyns.container import USER_LIMITS, Container
 from pyns.errors import NotPermittedError, SpawnError
-from pyns.idmap import Caller, write_maps
+from pyns.idmap import Caller
 from pyns.init import open_init, read_start
 from pyns.joining import Joined, opened
+from pyns.links import Device, Veth
 from pyns.master import Terminal, open_handover, receive
 from pyns.namespaces import Namespace
+from pyns.netlink import check_pyroute2
 from pyns.plan import Plan, build_plan
 from pyns.steps import (
     BirthInCgroup,
@@ -59,6 +62,7 @@ class Child:
     Attributes:
         report: what the shim says of it; `pid` and `pidfd` are -1 unless it runs.
         private_cgroup: the group that was made for it, to be removed after it; None without one.
+        companions: what there is outside for it.
         told: fd on which its init tells what becomes of the program; -1 without one.
         terminal: master end of its terminal; None without one.
     """
@@ -66,6 +70,7 @@ class Child:
     def __init__(self) -> None:
         self.report = marshal.new_report()
         self.private_cgroup: Cgroup | None = None
+        self.companions = Companions()
         self.told = -1
         self.terminal: Terminal | None = None
 
@@ -87,6 +92,7 @@ class Child:
                 os.waitid(os.P_PIDFD, self.report.pidfd, os.WEXITED)
             os.close(self.report.pidfd)
             self.report.pid = self.report.pidfd = -1
+        self.companions.end()
         if self.private_cgroup is not None:
             self.private_cgroup.remove()
             self.private_cgroup = None
@@ -107,7 +113,10 @@ def spawn(
         CgroupError: its cgroup can't be made or entered.
         FileNotFoundError, PermissionError, ...: the program can't be executed, or the cwd entered.
         SpawnError: the kernel refused another step.
+        ImportError: an extra is not installed.
     """
+    if any(isinstance(network, (Veth, Device)) for network in container.network):
+        check_pyroute2()
     group = container.cgroup
     with marshal.signals_blocked() as mask, ExitStack() as opened_files:
         if container.limits is not None:
@@ -138,7 +147,7 @@ def spawn(
         if init is not None:
             marshal.write_init_plan(plan, packed, mask)
         if setup.waits:
-            opened_files.enter_context(helping(plan, child.report))
+            opened_files.enter_context(helping(plan, child))
         marshal.spawn_packed(packed, mask, child.report)
         if init is not None and child.report.error == 0:
             index, child.report.error = read_start(child.told, child.report.pidfd)
@@ -212,7 +221,7 @@ def check_kernel(plan: Plan) -> None:
 
 
 @contextmanager
-def helping(plan: Plan, report: Any) -> Iterator[None]:
+def helping(plan: Plan, child: Child) -> Iterator[None]:
     """Do in a thread what the parent has to do while the child waits and this thread is suspended.
 
     If that fails, so does the step, and what went wrong is the cause of the SpawnError.
@@ -221,18 +230,19 @@ def helping(plan: Plan, report: Any) -> Iterator[None]:
     if not waiting:
         yield
         return
-    failures: list[Exception] = []
+    report, failures = child.report, []
 
     def help_child() -> None:
-        error = 0
         try:
-            pid = marshal.wait_for_child(report)
-            if pid > 0:
-                write_maps(pid, waiting[0])
+            for step in waiting:
+                pid = marshal.wait_for_child(report)
+                if pid < 0:
+                    return
+                step.help_child(pid, child.companions.add)
+                marshal.let_go(report, 0)
         except Exception as failure:
             failures.append(failure)
-            error = getattr(failure, "errno", None) or errno.ECHILD
-        marshal.let_go(report, error)
+            marshal.let_go(report, getattr(failure, "errno", None) or errno.ECHILD)
 
     thread = threading.Thread(target=help_child, name="pyns helper")
     thread.start()
@@ -248,7 +258,10 @@ def helping(plan: Plan, report: Any) -> Iterator[None]:
 def explain_help(plan: Plan, report: Any, failure: Exception) -> SpawnError:
     """Return the exception for a step in which the parent's part failed."""
     step = plan.steps[report.index]
-    hint = step.hint(report.error) or str(failure)
+    said = getattr(failure, "strerror", None)
+    if said in (None, os.strerror(report.error)):
+        said = str(failure)
+    hint = step.hint(report.error) or said
     return SpawnError(report.error, step, report.index, len(plan), hint)
 
 

@@ -12,6 +12,7 @@ import errno
 import os
 import signal
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, NamedTuple
@@ -38,6 +39,9 @@ MS_REC, MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = (  # mount(2)
     1 << 20,
 )
 RESOLVE_NO_MAGICLINKS = 0x02  # openat2(2)
+
+
+Keep = Callable[[Callable[[], None]], None]
 
 
 class Operands(NamedTuple):
@@ -171,33 +175,23 @@ class EnterCgroup(Step):
 
 @dataclass(frozen=True)
 class WaitForParent(Step):
-    """Has the parent write id maps that the child may not write itself (user_namespaces(7))."""
+    """Waits while another thread of the parent does something for the child."""
 
     kind = "wait_for_parent"
-    uid_map: tuple[str, ...]
-    gid_map: tuple[str, ...]
-    privileged: bool  # whether the parent writes the files itself, rather than newuidmap(1)
 
     TIMEOUT: ClassVar[int] = 10_000  # milliseconds
-
-    def describe(self) -> str:
-        how = "" if self.privileged else " with newuidmap and newgidmap"
-        maps = [
-            f"{kind}s {', '.join(lines[:3])}{', ...' if len(lines) > 3 else ''}"
-            for kind, lines in (("uid", self.uid_map), ("gid", self.gid_map))
-            if lines
-        ]
-        return f"have the parent map {' and '.join(maps)}{how}"
 
     def operands(self) -> Operands:
         return Operands(value=self.TIMEOUT)
 
-    def hint(self, error: int) -> str | None:
-        if error == errno.ENOENT and not self.privileged:
-            return "It takes newuidmap and newgidmap: the package uidmap or shadow-utils has them"
-        if error == errno.EPERM and not self.privileged:
-            return "The ranges have to be the user's in /etc/subuid and /etc/subgid"
-        return None
+    def help_child(self, pid: int, keep: Keep) -> None:
+        """Do the parent's part, while the child waits.
+
+        Args:
+            pid: of the child.
+            keep: is given what ends what is to end with the container.
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import socket
 import sys
 import textwrap
 from collections.abc import Callable
@@ -146,3 +148,52 @@ def rooted() -> Callable[..., Container]:
         return Container(**fields)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def _veth_refused() -> str | None:
+    from pyroute2 import IPRoute, NetlinkError
+
+    name = f"t{os.getpid()}p"
+    try:
+        with IPRoute() as route:
+            route.link("add", kind="veth", ifname=name, peer={"ifname": f"{name}q"})
+            route.link("del", ifname=name)
+    except NetlinkError as error:
+        return str(error)
+    return None
+
+
+@pytest.fixture
+def veth(_veth_refused: str | None) -> None:
+    """Skip where a veth pair can't be added."""
+    if _veth_refused:
+        pytest.skip(f"RTM_NEWLINK of a veth: {_veth_refused}")
+
+
+@pytest.fixture
+def tun() -> None:
+    """Skip where this user may not have a tap device."""
+    try:
+        os.close(os.open("/dev/net/tun", os.O_RDWR))
+    except OSError as error:
+        pytest.skip(f"open /dev/net/tun: {error}")
+
+
+@pytest.fixture
+def pasta() -> str:
+    """Skip where pasta is not installed."""
+    if shutil.which("pasta") is None:
+        pytest.skip("there is no pasta in PATH")
+    return "pasta"
+
+
+@pytest.fixture
+def host_address() -> str:
+    """Return an address of this host that is not its loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("203.0.113.1", 9))  # sends nothing
+        except OSError as error:
+            pytest.skip(f"this host has no default route: {error}")
+        return str(probe.getsockname()[0])

@@ -26,8 +26,8 @@ LAYERS = (
     {"pyns.container"},
     {"pyns.joining", "pyns.sandbox"},
     {"pyns.command", "pyns.master", "pyns.idmap", "pyns.init", "pyns.landlock", "pyns.rootfs"},
-    {"pyns.descriptors", "pyns.devices", "pyns.masks"},
-    {"pyns.entries", "pyns.kernelfs", "pyns.overlay"},
+    {"pyns.descriptors", "pyns.devices", "pyns.links", "pyns.masks", "pyns.usermode"},
+    {"pyns.entries", "pyns.kernelfs", "pyns.networking", "pyns.overlay"},
     {
         "pyns.mounts",
         "pyns.cgroups",
@@ -69,8 +69,10 @@ LAYERS = (
     {"pyns.cgroups.values"},
     {"pyns.cgroups.devices", "pyns.cgroups.stats"},
     {
+        "pyns.companions",
         "pyns.errors",
         "pyns.kernel",
+        "pyns.netlink",
         "pyns.sizes",
         "pyns.syscalls",
         "pyns._shim",
@@ -196,6 +198,8 @@ def test_only_the_build_of_the_shim_and_an_extra_need_more_than_the_standard_lib
     assert foreign == {
         ("pyns._shim_build", "cffi", False),
         ("pyns.cgroups.systemd", "jeepney", True),
+        ("pyns.links", "pyroute2", True),
+        ("pyns.netlink", "pyroute2", True),
     }
 
 

@@ -12,6 +12,7 @@ import pytest
 from pyns import (
     Bind,
     Container,
+    Device,
     Dir,
     File,
     Namespace,
@@ -20,6 +21,8 @@ from pyns import (
     Proc,
     Symlink,
     Tmpfs,
+    UserNetwork,
+    Veth,
 )
 from pyns.cgroups.cgroup import Entry
 from pyns.command import Command
@@ -52,6 +55,7 @@ from pyns.steps import (
     Unshare,
 )
 from pyns.terminal_steps import OpenTerminal, SetControllingTerminal, SetTerminalOwner
+from pyns.usermode import StartUserNetwork
 
 NONE = Entry()
 V2 = Entry(birth=("/cg/a", 5))
@@ -663,6 +667,47 @@ def test_time_is_entered_by_the_program_and_its_offsets_are_set_before() -> None
         " 2. enter new namespaces: time",
         " 3. write 'boottime 1 500000000\\nmonotonic -1 500000000\\n' to /proc/self/timens_offsets",
     ]
+
+
+def test_devices_come_in_their_order_before_the_ids() -> None:
+    maps = (IdMap(0, 100000, 65536),)
+    network = (Device("eth1"), Veth(), UserNetwork("tap0", program="pasta"))
+    box = Container(
+        namespaces=Namespace.NET | Namespace.USER, network=network, uid_map=maps, gid_map=maps
+    )
+    plan = build_plan(box, PLAIN, NONE, ROOT)
+    assert [type(step).__name__ for step in plan.steps[1:5]] == [
+        "MoveDevice",
+        "AddVeth",
+        "StartUserNetwork",
+        "WriteMaps",
+    ]
+    assert {step.kind for step in plan.steps[1:5]} == {"wait_for_parent"}
+    shown = json.loads(plan.to_json())[1]
+    assert shown["device"] == {"device": "eth1", "name": None, "addresses": [], "gateway": []}
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "capabilities", "caller", "own_user", "privileged"),
+    [
+        (Namespace.NET, None, ROOT, False, True),
+        (Namespace.NET | Namespace.USER, None, ROOT, True, True),
+        (Namespace.NET | Namespace.USER, (), ROOT, False, True),
+        (Namespace.NET, (), ORDINARY, True, False),
+    ],
+    ids=["root", "root with a user namespace", "one that is entered last", "ordinary"],
+)
+def test_a_user_network_knows_whose_namespace_it_is_for(
+    namespaces: Namespace,
+    capabilities: tuple[()] | None,
+    caller: Caller,
+    own_user: bool,
+    privileged: bool,
+) -> None:
+    box = Container(namespaces=namespaces, network=[UserNetwork()], capabilities=capabilities)
+    step = build_plan(box, PLAIN, NONE, caller).steps[1]
+    assert isinstance(step, StartUserNetwork)
+    assert (step.own_user, step.privileged) == (own_user, privileged)
 
 
 def test_what_is_joined_comes_first_and_new_ones_are_made_in_it() -> None:

@@ -15,8 +15,10 @@ from cffi import FFI
 
 from pyns._shim import ffi, lib
 from pyns.capabilities import DropBounding, KeepCapabilities, RaiseAmbient, SetCapabilities
+from pyns.idmap import WriteMaps
 from pyns.labels import SetExecLabel
 from pyns.landlock import AllowPath, AllowPort, CreateRuleset, RestrictSelf
+from pyns.links import AddVeth, Device, MoveDevice, Veth
 from pyns.mount_steps import (
     AttachRoot,
     CopyMode,
@@ -80,6 +82,7 @@ from pyns.steps import (
     WriteProc,
 )
 from pyns.terminal_steps import OpenTerminal, SetControllingTerminal, SetTerminalOwner
+from pyns.usermode import StartUserNetwork, UserNetwork
 
 PLAN_H = Path(__file__).parents[2] / "csrc" / "plan.h"
 
@@ -90,7 +93,7 @@ def subclasses(cls: type[Step]) -> Iterator[type[Step]]:
         yield from subclasses(subclass)
 
 
-CLASSES = [cls for cls in subclasses(Step) if cls is not MakeEntry]
+CLASSES = [cls for cls in subclasses(Step) if cls not in (MakeEntry, WaitForParent)]
 
 # each with its sentence and what crosses to the shim
 SAMPLES: list[tuple[Step, str, Operands]] = [
@@ -103,12 +106,12 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
     (Clone(Namespace(0)), "clone the child, in the caller's namespaces", Operands()),
     (EnterCgroup("/cg/a", 8), "enter the cgroup /cg/a", Operands(fd=8)),
     (
-        WaitForParent(("0 100000 65536",), ("0 5 1", "1 7 1"), True),
+        WriteMaps(("0 100000 65536",), ("0 5 1", "1 7 1"), True),
         "have the parent map uids 0 100000 65536 and gids 0 5 1, 1 7 1",
         Operands(value=10_000),
     ),
     (
-        WaitForParent(("0 1 1", "1 2 1", "2 3 1", "3 4 1"), (), False),
+        WriteMaps(("0 1 1", "1 2 1", "2 3 1", "3 4 1"), (), False),
         "have the parent map uids 0 1 1, 1 2 1, 2 3 1, ... with newuidmap and newgidmap",
         Operands(value=10_000),
     ),
@@ -116,6 +119,28 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         WriteProc("/proc/sys/user/max_user_namespaces", "0", 7),
         "write '0' to /proc/sys/user/max_user_namespaces",
         Operands((b"sys/user/max_user_namespaces", b"0"), fd=7),
+    ),
+    (
+        AddVeth(Veth(addresses="10.0.0.2/24", gateway="10.0.0.1")),
+        "have the parent add a veth pair: 'eth0' (10.0.0.2/24, default route via 10.0.0.1) inside, "
+        "'veth*' outside",
+        Operands(value=10_000),
+    ),
+    (
+        AddVeth(Veth("a", outside_name="b", outside_addresses=["fd00::1/64"], bridge="br0")),
+        "have the parent add a veth pair: 'a' inside, 'b' (fd00::1/64) of 'br0' outside",
+        Operands(value=10_000),
+    ),
+    (
+        MoveDevice(Device("eth1", name="eth0", addresses="10.0.0.2/24")),
+        "have the parent move the device 'eth1' into it as 'eth0' (10.0.0.2/24)",
+        Operands(value=10_000),
+    ),
+    (
+        StartUserNetwork(UserNetwork(), "/usr/bin/pasta", True, False),
+        "have the parent start /usr/bin/pasta for the network of 'eth0' (10.0.2.100/24, default "
+        "route via 10.0.2.2)",
+        Operands(value=10_000),
     ),
     (
         WriteProc("/proc/self/uid_map", "0 1000 1"),
@@ -435,6 +460,9 @@ HINTED: dict[type[Step], set[int]] = {
     InstallFilter: {errno.EACCES, errno.EINVAL},
     ExecuteInit: {errno.EAGAIN, errno.ENOEXEC},
     OpenTerminal: {errno.ENOENT, errno.ENODEV, errno.ENOSPC},
+    AddVeth: {errno.EPERM, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EHOSTUNREACH},
+    MoveDevice: {errno.EPERM, errno.EINVAL, errno.ENETUNREACH, errno.EHOSTUNREACH},
+    StartUserNetwork: {errno.ENOENT},
 }
 # a hint begins as a sentence does, or with the name of a parameter or system call
 HINT = re.compile(r"(?:[A-Z]|root= |source |clone3 )[^\n]*[^\s.]")
@@ -482,8 +510,10 @@ def test_step_is_documented_with_its_man_page(cls: type[Step]) -> None:
 
 
 def test_every_kind_of_plan_h_has_exactly_one_step_class() -> None:
-    kinds = sorted(f"STEP_{cls.kind.upper()}" for cls in CLASSES)
-    assert kinds == sorted(enumerators().keys() - {"STEP_END"})
+    # to the child, all that its parent does is one
+    kinds = [cls.kind for cls in CLASSES if not issubclass(cls, WaitForParent)]
+    names = sorted(f"STEP_{kind.upper()}" for kind in [*kinds, WaitForParent.kind])
+    assert names == sorted(enumerators().keys() - {"STEP_END"})
 
 
 def test_shim_was_built_from_this_plan_h() -> None:
@@ -515,7 +545,7 @@ def test_hints_are_given_for_certain_errnos_only(step: Step) -> None:
         expected = expected - {errno.EPERM}  # without namespaces it is about something else
     if isinstance(step, OpenTree) and not step.recursive:
         expected = expected | {errno.EINVAL}
-    if isinstance(step, WaitForParent) and not step.privileged:
+    if isinstance(step, WriteMaps) and not step.privileged:
         expected = {errno.ENOENT, errno.EPERM}
     if isinstance(step, WriteProc) and not step.path.endswith("id_map"):
         expected = {errno.EROFS}
