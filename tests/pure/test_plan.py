@@ -510,9 +510,9 @@ class TestTerminal:
             plan = build_plan(box, command, NONE, ROOT, terminal=self.TERMINAL)
             given = plan.steps.index(SetTerminalOwner(outside, 30))
             assert given < plan.steps.index(Unshare(Namespace.USER))
-        command = dataclasses.replace(PLAIN, uid=7)  # which set_uid refuses
-        plan = build_plan(box, command, NONE, ROOT, terminal=self.TERMINAL)
-        assert "set_terminal_owner" not in [step.kind for step in plan]
+        command = dataclasses.replace(PLAIN, uid=7)
+        with pytest.raises(ValueError, match="user: 7 is nobody"):
+            build_plan(box, command, NONE, ROOT, terminal=self.TERMINAL)
 
     def test_becomes_that_of_a_new_session_asked_for_or_not(self) -> None:
         for command in (EVERYTHING, PLAIN):
