@@ -12,8 +12,11 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
+
+from pyns.namespaces import Fd, Namespace, setns
+from pyns.namespaces.targets import opened
 
 # <linux/rtnetlink.h>, <linux/netlink.h>, <linux/if_link.h>, <linux/if_addr.h>
 _RTM_DELLINK, _RTM_SETLINK = 17, 19
@@ -34,15 +37,9 @@ def check_pyroute2() -> None:
         ) from error
 
 
-@contextmanager
-def opened_namespace(pid: int | None = None) -> Iterator[int]:
+def opened_namespace(pid: int | None = None) -> AbstractContextManager[int]:
     """Open the network namespace of a process, or that of the calling thread."""
-    path = "/proc/thread-self/ns/net" if pid is None else f"/proc/{pid}/ns/net"
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+    return opened("/proc/thread-self/ns/net" if pid is None else f"/proc/{pid}/ns/net")
 
 
 @contextmanager
@@ -51,14 +48,9 @@ def entered(namespace: int) -> Iterator[int]:
 
     Yields an fd of the one that it comes from.
     """
-    from pyroute2 import netns
-
-    with opened_namespace() as own:
-        netns.setns(namespace)  # of an fd: IPRoute(netns=...) would fork
-        try:
-            yield own
-        finally:
-            netns.setns(own)
+    # IPRoute(netns=...) would fork
+    with opened_namespace() as own, setns(Fd(namespace), Namespace.NET):
+        yield own
 
 
 @contextmanager
