@@ -19,6 +19,7 @@ from pyns.container import Container
 from pyns.mounts import StrPath
 from pyns.process import PopenOptions, SpawnOptions, Stream, Usage, clone_into
 from pyns.process import Process as Popen
+from pyns.process import Target as PopenTarget
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -285,7 +286,7 @@ async def _read(reader: asyncio.StreamReader | None) -> bytes | None:
     return None if reader is None else await reader.read()
 
 
-Target = Container | Popen | Process | int
+Target = PopenTarget | Process
 
 
 async def create_subprocess_exec(
@@ -305,7 +306,7 @@ async def create_subprocess_exec(
     `die_with_parent` would kill the program when that thread ends.
 
     Args:
-        target: what to isolate; or a process, or a pid, whose container to enter.
+        target: what to isolate, or the process whose container to enter, as for `clone_into`.
         program: what to execute.
         args: its arguments.
         stdin: as for subprocess.Popen; asyncio.subprocess.PIPE for a stream.
@@ -353,7 +354,7 @@ async def create_subprocess_shell(
     """Start a shell in a container, as asyncio.create_subprocess_shell does without.
 
     Args:
-        target: what to isolate; or a process, or a pid, whose container to enter.
+        target: what to isolate, or the process whose container to enter, as for `clone_into`.
         cmd: what /bin/sh is to do.
         stdin: as for subprocess.Popen; asyncio.subprocess.PIPE for a stream.
         stdout: likewise.
@@ -391,8 +392,8 @@ async def _create(target: Target, args: Arguments, limit: int, options: PopenOpt
         if options.get(name):
             raise ValueError(f"{name}={options.get(name)!r}: the streams are of bytes, unbuffered")
     options["bufsize"] = 0
-    target = target.pid if isinstance(target, Process) else target
-    popen = clone_into(target, args, **options)
+    # by its pidfd: its pid may be another's by now
+    popen = clone_into(target._popen if isinstance(target, Process) else target, args, **options)
     try:
         process = Process(popen)
     except BaseException:

@@ -7,15 +7,14 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 from pyns.command import Arguments
-from pyns.container import Container
-from pyns.process import PopenOptions, Process, clone_into, run
+from pyns.process import PopenOptions, Target, clone_into, run
 
 if TYPE_CHECKING:
     from typing import Unpack
 
 
 def call(
-    target: Container | Process | int,
+    target: Target,
     args: Arguments,
     *,
     timeout: float | None = None,
@@ -24,7 +23,7 @@ def call(
     """Run a program in a container and return its status, as subprocess.call does.
 
     Args:
-        target: what to isolate; or a process, or a pid, whose container to enter.
+        target: what to isolate, or the process whose container to enter, as for `clone_into`.
         args: as for `clone_into`.
         timeout: seconds, after which it is killed.
         popen_options: as for `clone_into`.
@@ -40,7 +39,7 @@ def call(
     Source: subprocess.
 
     Example:
-        >>> from pyns import Namespace
+        >>> from pyns import Container, Namespace
         >>> call(Container(namespaces=Namespace(0)), ["sh", "-c", "exit 3"])
         3
     """
@@ -53,7 +52,7 @@ def call(
 
 
 def check_call(
-    target: Container | Process | int,
+    target: Target,
     args: Arguments,
     *,
     timeout: float | None = None,
@@ -62,7 +61,7 @@ def check_call(
     """Run a program in a container that must succeed, as subprocess.check_call does.
 
     Args:
-        target: what to isolate; or a process, or a pid, whose container to enter.
+        target: what to isolate, or the process whose container to enter, as for `clone_into`.
         args: as for `clone_into`.
         timeout: seconds, after which it is killed.
         popen_options: as for `clone_into`.
@@ -79,7 +78,7 @@ def check_call(
     Source: subprocess.
 
     Example:
-        >>> from pyns import Namespace
+        >>> from pyns import Container, Namespace
         >>> check_call(Container(namespaces=Namespace(0)), ["true"])
         0
     """
@@ -90,7 +89,7 @@ def check_call(
 
 
 def check_output(
-    target: Container | Process | int,
+    target: Target,
     args: Arguments,
     *,
     input: str | bytes | EllipsisType | None = ...,  # noqa: A002  subprocess's name
@@ -100,7 +99,7 @@ def check_output(
     r"""Return what a program in a container prints, as subprocess.check_output does.
 
     Args:
-        target: what to isolate; or a process, or a pid, whose container to enter.
+        target: what to isolate, or the process whose container to enter, as for `clone_into`.
         args: as for `clone_into`.
         input: what it reads from stdin, None for nothing; left out, stdin is the caller's.
         timeout: seconds, after which it is killed.
@@ -118,7 +117,7 @@ def check_output(
     Source: subprocess.
 
     Example:
-        >>> from pyns import Namespace
+        >>> from pyns import Container, Namespace
         >>> check_output(Container(namespaces=Namespace(0)), ["echo", "hello"])
         b'hello\n'
     """

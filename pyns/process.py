@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 _NO_PIPES = (-1,) * 6
 _NOT_ISOLATED = Container(namespaces=Namespace(0))
 Stream = int | IO[Any] | None
+# what to isolate; or a process (a Process, a pid, a pidfd), whose container to enter
+Target = Container | int | HasFileno
 
 
 class SpawnOptions(TypedDict, total=False):
@@ -490,7 +492,7 @@ class Completed(subprocess.CompletedProcess[Any]):
 
 
 def clone_into(
-    target: Container | int | HasFileno,
+    target: Target,
     args: Arguments,
     *,
     terminal: Size = False,
@@ -565,7 +567,7 @@ def _enter(pidfd: int, args: Arguments, terminal: Size, popen_options: PopenOpti
 
 
 def run(
-    target: Container | int | HasFileno,
+    target: Target,
     args: Arguments,
     *,
     input: str | bytes | None = None,  # noqa: A002  subprocess.run's name
