@@ -14,7 +14,6 @@ from typing import Any
 
 from pyns._shim import ffi, lib
 from pyns.plan import Plan
-from pyns.signals import signals_blocked as signals_blocked
 from pyns.steps import ExecuteInit, Step
 
 _STEP = struct.Struct("=IiIIQQ")  # struct step of csrc/plan.h
@@ -87,7 +86,7 @@ def spawn_packed(packed: Packed, signal_mask: int, report: Any) -> None:
 
     Args:
         packed: what to do.
-        signal_mask: of the program. All signals have to be blocked (`signals_blocked`).
+        signal_mask: of the program. All signals have to be blocked (`pyns.signals`).
         report: from `new_report`. It is the caller's, because an exception that a signal handler
             raises may come before this function can return anything.
 

@@ -35,7 +35,6 @@ from pyns.descriptors import arrange
 from pyns.errors import CgroupError
 from pyns.init import read_status
 from pyns.joining import foreign
-from pyns.marshal import signals_blocked
 from pyns.master import Size, Terminal, check_size, parse_size
 from pyns.mounts import StrPath
 from pyns.namespaces import Fd, Namespace
@@ -47,6 +46,7 @@ from pyns.namespaces.targets import (
     opened,
     pid_of,
 )
+from pyns.signals import signals_blocked
 from pyns.spawn import Child, spawn
 from pyns.terminal import relay
 

@@ -25,12 +25,12 @@ from pyns.master import Terminal, open_handover, receive
 from pyns.namespaces import Namespace
 from pyns.netlink import check_pyroute2
 from pyns.plan import Plan, build_plan
+from pyns.signals import signals_blocked
 from pyns.steps import (
     BirthInCgroup,
     ChangeDirectory,
     Clone,
     Execute,
-    ExecuteInit,
     NewSession,
     SetGid,
     SetGroups,
@@ -40,7 +40,6 @@ from pyns.steps import (
     Unshare,
     WaitForParent,
 )
-from pyns.terminal_steps import OpenTerminal
 
 # What clone3 says of the cgroup to be born in, and of nothing else (clone(2)).
 _BIRTH_ERRORS = {errno.EACCES, errno.EBUSY, errno.EOPNOTSUPP, errno.ENOENT, errno.ENODEV}
@@ -118,7 +117,7 @@ def spawn(
     if any(isinstance(network, (Veth, Device)) for network in container.network):
         check_pyroute2()
     group = container.cgroup
-    with marshal.signals_blocked() as mask, ExitStack() as opened_files:
+    with signals_blocked() as mask, ExitStack() as opened_files:
         if container.limits is not None:
             group = child.private_cgroup = Cgroup.create(limits=container.limits, parent=group)
         entry = _NO_ENTRY if group is None else opened_files.enter_context(group.open_entry())
@@ -139,15 +138,32 @@ def spawn(
         terminal = None
         if size is not None:
             terminal, handover = open_handover(size, opened_files)
-        how = (entry, caller, joins, parent_pidfd, proc, init, terminal)
-        setup = Setup.of(container, command, *how, keep=child.private_cgroup is None)
+        # fds are part of it; the kernel gives the same numbers again and again
+        asked = (command.setup, entry, caller, joins, parent_pidfd, proc, init, terminal)
+        setup: Setup | None = container.setups.get(asked)
+        if setup is None:
+            setup = Setup.of(
+                build_plan(
+                    container,
+                    command,
+                    entry,
+                    caller,
+                    joins,
+                    parent_pidfd=parent_pidfd,
+                    proc=proc,
+                    init=init,
+                    terminal=terminal,
+                )
+            )
+            if child.private_cgroup is None:  # which has another name each time
+                setup.remember(container, asked)
         program = Execute(command.candidates, command.arguments, command.environment)
         plan = Plan((*setup.steps, program))
         packed = marshal.pack((program,), setup.packed)
         if init is not None:
             marshal.write_init_plan(plan, packed, mask)
-        if setup.waits:
-            opened_files.enter_context(helping(plan, child))
+        if setup.waiting:
+            opened_files.enter_context(helping(plan, setup.waiting, child))
         marshal.spawn_packed(packed, mask, child.report)
         if init is not None and child.report.error == 0:
             index, child.report.error = read_start(child.told, child.report.pidfd)
@@ -163,51 +179,22 @@ class Setup(NamedTuple):
 
     steps: tuple[Step, ...]
     packed: marshal.Packed
-    waits: bool  # whether one waits for the parent
+    waiting: tuple[WaitForParent, ...]  # those that wait for the parent
 
     @classmethod
-    def of(
-        cls,
-        container: Container,
-        command: Command,
-        entry: Entry,
-        caller: Caller,
-        joins: tuple[Joined, ...],
-        parent_pidfd: int,
-        proc: int,
-        init: ExecuteInit | None,
-        terminal: OpenTerminal | None,
-        *,
-        keep: bool,
-    ) -> Setup:
-        """Return what was built for the same before, or build it and remember it if it may recur.
-
-        fds are part of what has to be the same; the kernel gives the same numbers again and again.
-        """
-        asked = (command.setup, entry, caller, joins, parent_pidfd, proc, init, terminal)
-        known: Setup | None = container.setups.get(asked)
-        if known is not None:
-            return known
-        plan = build_plan(
-            container,
-            command,
-            entry,
-            caller,
-            joins,
-            parent_pidfd=parent_pidfd,
-            proc=proc,
-            init=init,
-            terminal=terminal,
-        )
+    def of(cls, plan: Plan) -> Setup:
+        """Return that of a plan; SpawnError (EOPNOTSUPP) if the kernel can't carry it out."""
         check_kernel(plan)
         steps = plan.steps[:-1]
-        waits = any(isinstance(step, WaitForParent) for step in steps)
-        setup = cls(steps, marshal.pack(steps), waits)
-        if keep and all(mount.is_constant for mount in container.all_mounts):
+        waiting = tuple(step for step in steps if isinstance(step, WaitForParent))
+        return cls(steps, marshal.pack(steps), waiting)
+
+    def remember(self, container: Container, asked: tuple[object, ...]) -> None:
+        """Keep it for the next time that the same is asked of the container, if it recurs."""
+        if all(mount.is_constant for mount in container.all_mounts):
             if len(container.setups) >= _REMEMBERED:
                 container.setups.clear()
-            container.setups[asked] = setup
-        return setup
+            container.setups[asked] = self
 
 
 def check_kernel(plan: Plan) -> None:
@@ -221,16 +208,13 @@ def check_kernel(plan: Plan) -> None:
 
 
 @contextmanager
-def helping(plan: Plan, child: Child) -> Iterator[None]:
+def helping(plan: Plan, waiting: tuple[WaitForParent, ...], child: Child) -> Iterator[None]:
     """Do in a thread what the parent has to do while the child waits and this thread is suspended.
 
     If that fails, so does the step, and what went wrong is the cause of the SpawnError.
     """
-    waiting = [step for step in plan if isinstance(step, WaitForParent)]
-    if not waiting:
-        yield
-        return
-    report, failures = child.report, []
+    report = child.report
+    failures: list[Exception] = []
 
     def help_child() -> None:
         try:

@@ -41,6 +41,7 @@ from pyns import (
 )
 from pyns.cgroups import hierarchies
 from pyns.plan import Plan
+from pyns.signals import signals_blocked
 from pyns.steps import CloneAgain, EnterCgroup, HideMemory, SetNamespaces
 
 pytestmark = pytest.mark.usefixtures("namespaces")
@@ -720,7 +721,7 @@ print(call('pidfd_open', 2, 0), call('pidfd_getfd', result, 0, 0))
             report = marshal.new_report()
 
             def enter() -> None:
-                with marshal.signals_blocked() as mask:
+                with signals_blocked() as mask:
                     marshal.spawn(Plan(tuple(steps)), mask, report)
 
             thread = threading.Thread(target=enter)

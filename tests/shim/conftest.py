@@ -21,6 +21,7 @@ from pyns import marshal
 from pyns.cgroups import hierarchies
 from pyns.namespaces import Namespace
 from pyns.plan import Plan
+from pyns.signals import signals_blocked
 from pyns.steps import Clone, Duplicate, Execute, RestoreSignalMask, Step
 
 TIMEOUT = 20  # seconds, for whatever a child may be stuck in
@@ -36,7 +37,7 @@ class Report(NamedTuple):
 
 def spawn(plan: Plan) -> Report:
     report = marshal.new_report()
-    with marshal.signals_blocked() as mask:
+    with signals_blocked() as mask:
         marshal.spawn(plan, mask, report)
     return Report(report.pid, report.pidfd, report.index, report.error)
 
@@ -144,13 +145,14 @@ def python() -> Callable[..., str]:
             "from pyns.marshal import pack\n"
             "from pyns.namespaces import Namespace\n"
             "from pyns.plan import Plan\n"
+            "from pyns.signals import signals_blocked\n"
             "from pyns.steps import *\n"
             "from pyns.steps import RESOLVE_NO_MAGICLINKS\n"
             "libc = CDLL(None)\n"
             "program = Execute((b'/bin/true',), (b'true',), ())\n"
             "def spawn(plan):\n"
             "    report = marshal.new_report()\n"
-            "    with marshal.signals_blocked() as mask:\n"
+            "    with signals_blocked() as mask:\n"
             "        marshal.spawn(plan, mask, report)\n"
             "    return report\n"
         )

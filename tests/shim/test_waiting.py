@@ -15,6 +15,7 @@ import pytest
 from pyns import marshal
 from pyns.namespaces import Namespace
 from pyns.plan import Plan
+from pyns.signals import signals_blocked
 from pyns.steps import Clone, Execute, Operands, SetHostname, WaitForParent, WriteProc
 
 Failure = Callable[..., tuple[int, int]]
@@ -39,7 +40,7 @@ def spawn_with_help(plan: Plan, work: Callable[[int], int]) -> Any:
 
     thread = threading.Thread(target=help_child)
     thread.start()
-    with marshal.signals_blocked() as mask:
+    with signals_blocked() as mask:
         marshal.spawn(plan, mask, report)
     marshal.let_go(report, errno.ECANCELED)
     thread.join()
@@ -88,7 +89,7 @@ def test_the_child_may_wait_several_times() -> None:
 
     thread = threading.Thread(target=help_child)
     thread.start()
-    with marshal.signals_blocked() as mask:
+    with signals_blocked() as mask:
         marshal.spawn(Plan((CLONE, WAIT, WAIT, WAIT, TRUE)), mask, report)
     marshal.let_go(report, errno.ECANCELED)
     thread.join()
