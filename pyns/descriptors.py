@@ -41,6 +41,8 @@ def arrange(
         OSError: an fd is not open (EBADF), or there are none left (EMFILE).
     """
     pairs, standard = parse_pass_fds(pass_fds), list(stdio)
+    if not pairs and stdio == (-1, -1, -1):
+        return stdio, pairs
     if isinstance(pass_fds, Mapping):
         for number in sorted(pairs.keys() & {0, 1, 2}):
             if standard[number] != -1:
