@@ -279,8 +279,7 @@ def uid_outside(uid_map: Sequence[IdMap], caller: Caller, uid: int | None) -> in
     """Return what a uid inside is outside, None for nothing; by default the one that is taken."""
     if uid is None:
         return caller.uid if _maps(uid_map, caller.uid) or not uid_map else uid_map[0].outside
-    inside = (m for m in uid_map if m.inside <= uid < m.inside + m.count)
-    return next((m.outside + uid - m.inside for m in inside), None)
+    return next((m.outside + uid - m.inside for m in uid_map if uid in m.all_inside), None)
 
 
 def write_maps(pid: int, step: WriteMaps) -> None:
