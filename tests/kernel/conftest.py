@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
@@ -148,6 +150,20 @@ def rooted() -> Callable[..., Container]:
         return Container(**fields)
 
     return make
+
+
+@pytest.fixture
+def end_dropped() -> Callable[[], None]:
+    """Return a function: end each Process that came to be, and was dropped on its way to us."""
+
+    def end() -> None:
+        gc.collect()
+        for dropped in list(subprocess._active):  # type: ignore[attr-defined]  # it keeps those
+            dropped.kill()
+            dropped.wait()
+        subprocess._cleanup()  # type: ignore[attr-defined]
+
+    return end
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,10 @@ class TestSignalHandlerThatRaises:
     @pytest.mark.filterwarnings("ignore::ResourceWarning")
     @pytest.mark.parametrize("box", [PLAIN, LIMITED], ids=["plain", "limits"])
     def test_leaves_no_child_when_there_is_no_process(
-        self, box: Container, request: pytest.FixtureRequest
+        self,
+        box: Container,
+        request: pytest.FixtureRequest,
+        end_dropped: Callable[[], None],
     ) -> None:
         if box.limits is not None:
             request.getfixturevalue("limits")
@@ -68,12 +71,7 @@ class TestSignalHandlerThatRaises:
                 process.kill()
                 process.wait()
             process = None
-            # one that came to be, and was dropped on its way to us; subprocess keeps those
-            gc.collect()
-            for dropped in list(subprocess._active):  # type: ignore[attr-defined]
-                dropped.kill()
-                dropped.wait()
-            subprocess._cleanup()  # type: ignore[attr-defined]
+            end_dropped()
         assert struck  # the leak guard looks for the rest
 
     @pytest.mark.usefixtures("limits")
