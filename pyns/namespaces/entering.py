@@ -132,6 +132,7 @@ class _Visit(AbstractContextManager[None]):
         except BaseException:
             # also when the handler of a signal that was blocked raised, afterwards
             home.go()
+            self._last_resort.detach()
             raise
 
     def __exit__(

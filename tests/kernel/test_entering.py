@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import textwrap
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -328,6 +330,22 @@ class TestWayBack:
             assert state() == home
             """
         )
+
+    def test_of_who_was_refused_is_no_matter_to_another_thread(self) -> None:
+        refused = []
+
+        def enter() -> None:
+            visit = namespaces.setns("/proc/self/ns/uts", Namespace.NET)
+            refused.append(visit)
+            with pytest.raises(ValueError, match="the uts namespace is in this file"), visit:
+                pass
+
+        thread = threading.Thread(target=enter)
+        thread.start()
+        thread.join()
+        assert len(refused) == 1
+        refused.clear()
+        gc.collect()  # what a finalizer raises fails the test
 
     def test_is_one_for_each_call(self, python: Python) -> None:
         said = python("visit = unshare(N.UTS)\nwith visit: pass\nprint(refusal(visit))")
