@@ -131,8 +131,7 @@ void set_signal_mask(uint64_t mask);
 /*
  * Clones a child that runs the steps; returns when it has executed its program or failed.
  * signal_mask is what STEP_RESTORE_SIGNAL_MASK gives the program.
- * Returns 0 and the report, or -errno when nothing was started: EINVAL (a plan
- * that is malformed), ENOMEM.
+ * Returns 0 and the report, or -EINVAL for a plan that is malformed.
  */
 int spawn(const char *steps, size_t steps_size, const char *text, size_t text_size,
 	  uint64_t signal_mask, struct report *ret_report);

@@ -97,7 +97,7 @@ def spawn(plan: Plan, signal_mask: int, report: Any) -> None:
 
     Raises:
         ValueError: a string contains a NUL.
-        OSError: nothing was started: no memory for the child's stack, or pyns-init's plan (ENOMEM).
+        OSError: nothing was started: no memory for pyns-init's plan (ENOMEM).
     """
     steps, text = pack(plan)
     for index, step in enumerate(plan, 1):
