@@ -8,7 +8,7 @@ import os
 import select
 import struct
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from pyns.errors import SpawnError
@@ -95,8 +95,8 @@ def read_start(told: int, pidfd: int) -> tuple[int | None, int]:
     """Wait until the program runs or a step has failed, or pyns-init is dead.
 
     Returns:
-        The index of the last step and its errno, 0 when the program runs; None and ECANCELED when
-        pyns-init was killed before it could tell.
+        The index of the last step and its errno, 0 when the program runs. None and an errno when
+        pyns-init could not tell: ENOMEM, or ECANCELED when it was killed.
     """
     poll = select.poll()
     # the pidfd too: a process that another thread forks may have a copy of the pipe's other end
@@ -104,7 +104,16 @@ def read_start(told: int, pidfd: int) -> tuple[int | None, int]:
     poll.register(pidfd, select.POLLIN)
     poll.poll()
     message = _read(told, _STARTED)
-    return (None, errno.ECANCELED) if message is None else (message[0], message[1])
+    return (None, _exit_errno(pidfd)) if message is None else (message[0], message[1])
+
+
+def _exit_errno(pidfd: int) -> int:
+    """Return the errno that pyns-init had for its exit status, where it could not even begin."""
+    with suppress(ChildProcessError):  # reaped by somebody else
+        end = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
+        if end is not None and end.si_code == os.CLD_EXITED:
+            return end.si_status or errno.ECANCELED
+    return errno.ECANCELED
 
 
 def read_status(told: int) -> int | None:
