@@ -12,7 +12,7 @@ enum step_kind {
 	STEP_CLONE,               /* flags: CLONE_NEW... */
 	/* done by the child */
 	STEP_ENTER_CGROUP,    /* fd: tasks file of a v1 cgroup */
-	STEP_WAIT_FOR_PARENT, /* value: milliseconds at most; see wait_for_child */
+	STEP_WAIT_FOR_PARENT, /* value: milliseconds at most; fd: as for die_with_parent, or -1 */
 	STEP_WRITE_PROC,      /* text: path, content; fd: where a relative path begins */
 	STEP_SET_NAMESPACES,  /* fd; flags: CLONE_NEW..., of what is to be joined */
 	STEP_CLONE_AGAIN,     /* flags: CLONE_NEW...; another child goes on with the plan */

@@ -120,7 +120,7 @@ def build_plan(
         entry: how the cgroups are entered.
         caller: who starts it.
         joins: the namespaces to join, opened.
-        parent_pidfd: of the thread that will clone, for `die_with_parent`.
+        parent_pidfd: of the thread that will clone, for `die_with_parent` and maps of ids.
         proc: fd of the caller's /proc, for `max_user_namespaces`.
         init: how pyns-init is executed, if it is to be PID 1.
     """
@@ -155,7 +155,7 @@ def build_plan(
         late = Namespace(0)
     if Namespace.USER in new & ~last:
         # As long as no id is mapped, no file can be made (EOVERFLOW). /proc is the caller's still.
-        steps += _user_steps(container, caller, proc)
+        steps += _user_steps(container, caller, proc, parent_pidfd)
     if late:
         steps.append(Unshare(late))
     if Namespace.TIME in new:
@@ -217,7 +217,7 @@ def build_plan(
     if Namespace.USER in last:
         # After all that needs capabilities over anything else (EPERM).
         steps.append(Unshare(Namespace.USER))
-        steps += _user_steps(container, caller, proc)
+        steps += _user_steps(container, caller, proc, parent_pidfd)
     if container.capabilities is not None:
         # While there is CAP_SETPCAP: before the uid changes (EPERM).
         changes_uid = command.uid is not None
@@ -281,11 +281,14 @@ def _join_steps(joins: Sequence[Joined], new: Namespace) -> Iterator[Step]:
             yield SetUid(join.uid)
 
 
-def _user_steps(container: Container, caller: Caller, proc: int) -> Iterator[Step]:
+def _user_steps(
+    container: Container, caller: Caller, proc: int, parent_pidfd: int
+) -> Iterator[Step]:
     yield from map_steps(
         (IdMap(caller.uid, caller.uid),) if container.uid_map is None else container.uid_map,
         (IdMap(caller.gid, caller.gid),) if container.gid_map is None else container.gid_map,
         caller,
+        parent_pidfd,
     )
     if container.max_user_namespaces is not None:
         # a limit of the namespace that one is in: not before, when it would be the caller's

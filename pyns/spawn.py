@@ -90,7 +90,7 @@ def spawn(child: Child, container: Container, command: Command) -> None:
         caller = Caller.current()
         joins = opened_files.enter_context(opened(container.joins, caller))
         parent_pidfd = -1
-        if container.die_with_parent:
+        if container.die_with_parent or container.uid_map or container.gid_map:
             parent_pidfd = opened_files.enter_context(_own_pidfd())
         proc = -1
         if container.max_user_namespaces is not None:

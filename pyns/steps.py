@@ -165,6 +165,7 @@ class WaitForParent(Step):
     uid_map: tuple[str, ...]
     gid_map: tuple[str, ...]
     privileged: bool  # whether the parent writes the files itself, rather than newuidmap(1)
+    pidfd: int = -1  # of the thread that clones: without it, nobody is waited for
 
     TIMEOUT: ClassVar[int] = 10_000  # milliseconds
 
@@ -178,7 +179,7 @@ class WaitForParent(Step):
         return f"have the parent map {' and '.join(maps)}{how}"
 
     def operands(self) -> Operands:
-        return Operands(value=self.TIMEOUT)
+        return Operands(value=self.TIMEOUT, fd=self.pidfd)
 
     def hint(self, error: int) -> str | None:
         if error == errno.ENOENT and not self.privileged:
