@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from pyns.errors import SpawnError
+from pyns.errors import SpawnError, noted
 from pyns.steps import ExecuteInit
 
 PROGRAM = Path(__file__).with_name("pyns-init")
@@ -34,13 +34,14 @@ def open_init(opened: ExitStack, keep: Callable[[int], object]) -> ExecuteInit:
         OSError: there are no fds, or there is no memory left (EMFILE, ENOMEM).
         RuntimeError: pyns-init is not where it was installed.
     """
-    told, tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    keep(told)
-    return ExecuteInit(
-        tell=_above_stdio(tell, opened),
-        program=_above_stdio(_open_program(), opened),
-        plan=_above_stdio(os.memfd_create("pyns-plan", _MFD_CLOEXEC), opened),
-    )
+    with noted(ExecuteInit().describe()):
+        told, tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        keep(told)
+        return ExecuteInit(
+            tell=_above_stdio(tell, opened),
+            program=_above_stdio(_open_program(), opened),
+            plan=_above_stdio(os.memfd_create("pyns-plan", _MFD_CLOEXEC), opened),
+        )
 
 
 def _above_stdio(fd: int, opened: ExitStack) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pyns import namespaces
+from pyns.errors import noted
 from pyns.idmap import Caller, IdMap
 from pyns.mounts import StrPath, encode_path
 from pyns.namespaces import Namespace
@@ -85,7 +86,8 @@ def opened(
         for kinds, target in join:
             uid = gid = None
             if isinstance(target, int):
-                fd = os.pidfd_open(target)
+                with noted(f"join the namespaces of process {target}"):
+                    fd = os.pidfd_open(target)
                 files.callback(os.close, fd)
                 if Namespace.USER in kinds:
                     uid = _id_inside(target, "uid", caller.uid)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pyns._shim import ffi, lib
+from pyns.errors import noted
 from pyns.plan import Plan
 from pyns.steps import ExecuteInit
 
@@ -111,5 +112,6 @@ def spawn(plan: Plan, signal_mask: int, report: Any) -> None:
 
 def write_all(fd: int, *blocks: bytes) -> None:
     """Write to a file in memory; OSError (ENOMEM) when not all of it fits."""
-    if os.writev(fd, blocks) != sum(map(len, blocks)):
-        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    with noted("write the plan that pyns-init reads"):
+        if os.writev(fd, blocks) != sum(map(len, blocks)):
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))

@@ -15,7 +15,7 @@ from pyns.cgroups import Cgroup
 from pyns.cgroups.cgroup import Entry
 from pyns.command import Command
 from pyns.container import Container
-from pyns.errors import SpawnError
+from pyns.errors import SpawnError, noted
 from pyns.idmap import Caller, write_maps
 from pyns.init import open_init, read_start
 from pyns.joining import opened
@@ -151,7 +151,12 @@ def helping(plan: Plan, report: Any) -> Iterator[None]:
         marshal.let_go(report, error)
 
     thread = threading.Thread(target=help_child, name="pyns helper")
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as failure:  # what Python makes of EAGAIN, and of any other
+        hint = "The thread that does it can't be started: a limit of processes, or no memory"
+        index = plan.steps.index(waiting[0])
+        raise SpawnError(errno.EAGAIN, waiting[0], index, len(plan), hint) from failure
     try:
         yield
     finally:
@@ -171,13 +176,14 @@ def explain_help(plan: Plan, report: Any, failure: Exception) -> SpawnError:
 @contextmanager
 def _own_pidfd() -> Iterator[int]:
     """Open a pidfd of the calling thread, whose end is what a child that is to die with it sees."""
-    try:
-        fd = os.pidfd_open(threading.get_native_id(), _PIDFD_THREAD)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        # Before Linux 6.9 a process's only. It tells a little later, when all threads are gone.
-        fd = os.pidfd_open(os.getpid())
+    with noted("have the child see the end of the thread that starts it"):
+        try:
+            fd = os.pidfd_open(threading.get_native_id(), _PIDFD_THREAD)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # Before Linux 6.9 a process's only. It tells a little later, when all threads are gone.
+            fd = os.pidfd_open(os.getpid())
     try:
         yield fd
     finally:
