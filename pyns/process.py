@@ -148,6 +148,7 @@ class Process(subprocess.Popen[Any]):
     _run: Run | None = None  # in the group that it was given
     _rusage: struct_rusage | None = None
     _settled = False
+    _signal_mask = 0  # of the caller
     _start = _wall = 0.0
 
     def __init__(self, *args: Any, container: Container | None = None, **options: Any) -> None:
@@ -155,7 +156,25 @@ class Process(subprocess.Popen[Any]):
             raise TypeError(f"container={container!r} is not a Container")
         self.container = container
         self._settle_lock = threading.Lock()
-        super().__init__(*args, **options)
+        try:
+            # What a signal handler raises comes before the program is there, or when it is known
+            # here; subprocess's own fds would be lost in between.
+            with signals_blocked() as self._signal_mask:
+                super().__init__(*args, **options)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        """End the program if it runs: the caller gets no Process to wait for."""
+        if self._child_created and self.returncode is None:
+            with signals_blocked():
+                self.kill()
+                for stream in filter(None, (self.stdin, self.stdout, self.stderr)):
+                    with suppress(OSError):  # what was buffered can't be written any more
+                        stream.close()
+            self.wait()
+            self._close_pidfd()
 
     @property
     def pidfd(self) -> int:
@@ -219,7 +238,7 @@ class Process(subprocess.Popen[Any]):
                     with _gone_is_fine():  # spawn says it
                         self._run = container.cgroup.start_run()
                 self._start = time.monotonic()
-                spawn(child, container, command)
+                spawn(child, container, command, self._signal_mask)
             self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
             self.pid, self._pidfd = child.report.pid, child.report.pidfd
             self._owner, self._private_cgroup = os.getpid(), child.private_cgroup
@@ -327,11 +346,12 @@ class Process(subprocess.Popen[Any]):
                 self._close_pidfd()
 
     def __del__(self, *args: Any, **options: Any) -> None:
-        super().__del__(*args, **options)
-        if self._child_created:
-            self._settle(blocking=False)
-            self._close_pidfd()
-            self._close_told()
+        with signals_blocked():  # what a handler raised would be lost, and with it the rest of this
+            super().__del__(*args, **options)
+            if self._child_created:
+                self._settle(blocking=False)
+                self._close_pidfd()
+                self._close_told()
 
     def _close_told(self) -> None:
         fd, self._told = self._told, -1
@@ -339,9 +359,10 @@ class Process(subprocess.Popen[Any]):
             os.close(fd)
 
     def _close_pidfd(self) -> None:
-        fd, self._pidfd = self._pidfd, -1
-        if fd >= 0:
-            os.close(fd)
+        with signals_blocked():
+            fd, self._pidfd = self._pidfd, -1
+            if fd >= 0:
+                os.close(fd)
 
 
 def _move_low_fds(fds: tuple[int, int, int], moved: ExitStack) -> tuple[int, int, int]:
@@ -429,23 +450,40 @@ def clone_into(
         >>> clone_into(box, ["true"]).wait()
         0
     """
+    process = Process.__new__(Process)
+    _start(process, target, args, popen_options)
+    return process
+
+
+def _start(
+    process: Process, target: Container | Process | int, args: Arguments, options: PopenOptions
+) -> None:
+    """Start a program as a Process that the caller has already: a handler may raise at any time."""
+    try:
+        with _container_of(target) as container:
+            Process.__init__(process, args, container=container, **options)
+    except BaseException:
+        process._abandon()
+        raise
+
+
+@contextmanager
+def _container_of(target: Container | Process | int) -> Iterator[Container]:
+    """Yield what a target is: of a process, its namespaces and cgroups."""
     if isinstance(target, Container):
-        return Process(args, container=target, **popen_options)
+        yield target
+        return
     if isinstance(target, bool) or not isinstance(target, (Process, int)):
         raise TypeError(f"target={target!r} is not a Container, a Process or a pid")
-    return _enter(target if isinstance(target, int) else target.pid, args, popen_options)
-
-
-def _enter(pid: int, args: Arguments, popen_options: PopenOptions) -> Process:
+    pid = target if isinstance(target, int) else target.pid
     kinds = foreign(pid) & ~Namespace.TIME
     group = Cgroup.of(pid, foreign=True)
     try:
-        box = Container(
+        yield Container(
             namespaces=Namespace(0),
             join={kinds: pid} if kinds else {},
             cgroup=group if group.paths else None,
         )
-        return Process(args, container=box, **popen_options)
     finally:
         group.close()
 
@@ -494,17 +532,15 @@ def run(
         if popen_options.get("stdout") is not None or popen_options.get("stderr") is not None:
             raise ValueError("stdout and stderr arguments may not be used with capture_output.")
         popen_options["stdout"] = popen_options["stderr"] = subprocess.PIPE
-    with clone_into(target, args, **popen_options) as process:
-        try:
-            stdout, stderr = process.communicate(input, timeout=timeout)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
-        except BaseException:
-            process.kill()  # the with statement waits
-            raise
+    process = Process.__new__(Process)
+    try:
+        _start(process, target, args, popen_options)
+        stdout, stderr = process.communicate(input, timeout=timeout)
         returncode = process.wait()
+    except BaseException:
+        process._abandon()
+        raise
+    process._close_pidfd()
     if check and returncode:
         raise subprocess.CalledProcessError(returncode, args, stdout, stderr)
     completed = Completed(args, returncode, stdout, stderr)

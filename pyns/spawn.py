@@ -67,13 +67,14 @@ class Child:
             self.private_cgroup = None
 
 
-def spawn(child: Child, container: Container, command: Command) -> None:
+def spawn(child: Child, container: Container, command: Command, signal_mask: int) -> None:
     """Start a program in a container.
 
     Args:
         child: what becomes of it; to be abandoned if this raises.
         container: what to isolate.
         command: what to start.
+        signal_mask: of the program. All signals have to be blocked (`marshal.signals_blocked`).
 
     Raises:
         OSError: an fd to be passed on is not open (EBADF).
@@ -83,7 +84,7 @@ def spawn(child: Child, container: Container, command: Command) -> None:
     """
     command.check_fds()
     group = container.cgroup
-    with marshal.signals_blocked() as mask, ExitStack() as opened_files:
+    with ExitStack() as opened_files:
         if container.limits is not None:
             group = child.private_cgroup = Cgroup.create(limits=container.limits, parent=group)
         entry = Entry() if group is None else opened_files.enter_context(group.open_entry())
@@ -109,7 +110,7 @@ def spawn(child: Child, container: Container, command: Command) -> None:
         )
         check_kernel(plan)
         with helping(plan, child.report):
-            marshal.spawn(plan, mask, child.report)
+            marshal.spawn(plan, signal_mask, child.report)
         if init is not None and child.report.error == 0:
             index, child.report.error = read_start(child.told, child.report.pidfd)
             child.report.index = child.report.index if index is None else index
