@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
+from bench.floor import Start, compile_c
+from bench.suite import Record, Suite
 from pyns import CgroupError, Limits
 from pyns.cgroups import Cgroup, hierarchies, limiting
 
 LIMITS = Limits(memory_max="100M", pids_max=64, cpu_max=1)
-GROUP = "group with memory, pids and cpu limits"
-
-Run = Callable[[], object]
-Measure = Callable[[str, Run], None]
-Interleave = Callable[[Mapping[str, Run]], None]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def parent() -> Iterator[Cgroup]:
     try:
         made = Cgroup.create("bench", limits=LIMITS)
@@ -30,10 +26,10 @@ def parent() -> Iterator[Cgroup]:
         yield made
 
 
-@pytest.fixture
-def floor(parent: Cgroup, group_library: Path) -> Run:
-    """group.c: mkdir, write and rmdir of what pyns makes, writes and removes."""
-    call = ctypes.CDLL(str(group_library)).make_and_remove
+def prepare_floor(suite: Suite, parent: Cgroup) -> Start:
+    """Return group.c's mkdir, write and rmdir of what pyns makes, writes and removes."""
+    library = compile_c(suite.place.work / "group.so", ["group.c"], "-shared", "-fPIC")
+    call = ctypes.CDLL(str(library)).make_and_remove
     call.argtypes = (ctypes.c_void_p,) * 3
     with Cgroup.create("floor", parent=parent, limits=LIMITS) as group:
         paths = group.paths
@@ -54,28 +50,16 @@ def floor(parent: Cgroup, group_library: Path) -> Run:
     return make_and_remove
 
 
-@pytest.fixture
-def pyns_below(parent: Cgroup) -> Run:
-    """Cgroup.create below a parent that is at hand."""
-    return lambda: Cgroup.create(limits=LIMITS, parent=parent).remove()
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("subject", ["bare C", "pyns, parent=", "pyns"])
+def test_group(suite: Suite, record: Record, parent: Cgroup, subject: str) -> None:
+    def subjects() -> dict[str, Start]:
+        return {
+            "bare C": prepare_floor(suite, parent),
+            "pyns, parent=": lambda: Cgroup.create(limits=LIMITS, parent=parent).remove(),
+            # below the default parent: the hierarchies are looked up each time
+            "pyns": lambda: Cgroup.create(limits=LIMITS).remove(),
+        }
 
-
-def pyns_default() -> None:
-    """Cgroup.create below the default parent: the hierarchies are looked up each time."""
-    Cgroup.create(limits=LIMITS).remove()
-
-
-@pytest.mark.benchmark(group=GROUP)
-class TestGroup:
-    def test_bare_c(self, measure: Measure, floor: Run) -> None:
-        measure("bare C", floor)
-
-    def test_pyns_below(self, measure: Measure, pyns_below: Run) -> None:
-        measure("pyns, parent=", pyns_below)
-
-    @pytest.mark.usefixtures("parent")
-    def test_pyns_default(self, measure: Measure) -> None:
-        measure("pyns", pyns_default)
-
-    def test_in_turn(self, interleave: Interleave, floor: Run, pyns_below: Run) -> None:
-        interleave({"bare C": floor, "pyns, parent=": pyns_below, "pyns": pyns_default})
+    scene = suite.once("make and remove", lambda: suite.in_turn("make and remove", subjects()))
+    record("make and remove a cgroup", subject, scene[subject], scene["bare C"], sweep="group")

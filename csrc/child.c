@@ -319,6 +319,8 @@ static int run_step(struct child *child, const struct step *step)
 		return sys_setns(step->fd, step->flags);
 	case STEP_CLONE_AGAIN:
 		return clone_again(child, step->flags);
+	case STEP_HIDE_MEMORY:
+		return sys_prctl(PR_SET_DUMPABLE, 0);
 	case STEP_WRITE_PROC:
 		return write_proc(step->fd >= 0 ? step->fd : AT_FDCWD, text, after(text));
 	case STEP_UNSHARE:
@@ -341,6 +343,13 @@ static int run_step(struct child *child, const struct step *step)
 
 		return r < 0 ? r : 0;
 	}
+	case STEP_OPEN_TERMINAL:
+		return open_terminal(step, text);
+	case STEP_SET_TERMINAL_OWNER:
+		return is_id(step->value) ? sys_fchown(step->fd, (uint32_t)step->value, ~0U)
+					  : -EINVAL;
+	case STEP_SET_CONTROLLING_TERMINAL:
+		return sys_ioctl(step->fd, TIOCSCTTY, NULL);
 	case STEP_SET_PROCESS_GROUP:
 		return sys_setpgid(0, (int)step->value);
 	case STEP_SET_GROUPS:
@@ -385,6 +394,9 @@ static int run_step(struct child *child, const struct step *step)
 		return sys_sched_setaffinity(0, step->value, text);
 	case STEP_SET_TIMER_SLACK:
 		return sys_prctl(PR_SET_TIMERSLACK, step->value);
+	case STEP_NEW_CORE_COOKIE:
+		/* the other arguments, 0: this thread, which is all of it */
+		return sys_prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE);
 	case STEP_SET_EXEC_LABEL:
 		return write_proc(AT_FDCWD, text, after(text));
 	case STEP_CREATE_RULESET:

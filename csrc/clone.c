@@ -1,7 +1,6 @@
 /* The parent half: a stack, clone3, and what became of the child. */
 #include "shim.h"
 
-#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -42,38 +41,6 @@ static int map_block(size_t stacks, size_t pointers, struct block *ret)
 	return 0;
 }
 
-/*
- * A change of uid or gid in the child clears the dumpable flag of the memory it shares with us:
- * our /proc/self turns root-owned, debuggers stop. Several threads may be in
- * here at once, and one that enters while another's child has cleared the flag reads 0; so
- * the state counts who is in (from bit 1 on) and remembers (bit 0) that the flag was set.
- */
-static _Atomic uint32_t dumpable_state;
-
-static void dumpable_enter(void)
-{
-	/* Counted before it looks: else the last to leave could restore and forget in between. */
-	atomic_fetch_add(&dumpable_state, 2);
-	if (sys_prctl(PR_GET_DUMPABLE, 0) == 1)
-		atomic_fetch_or(&dumpable_state, 1);
-}
-
-static void dumpable_leave(void)
-{
-	uint32_t old = atomic_load(&dumpable_state);
-
-	if ((old & 1) && sys_prctl(PR_GET_DUMPABLE, 0) != 1)
-		sys_prctl(PR_SET_DUMPABLE, 1);
-	while (!atomic_compare_exchange_weak(&dumpable_state, &old, old - 2 > 1 ? old - 2 : 0))
-		;
-}
-
-void after_fork(void)
-{
-	if ((atomic_exchange(&dumpable_state, 0) & 1) && sys_prctl(PR_GET_DUMPABLE, 0) != 1)
-		sys_prctl(PR_SET_DUMPABLE, 1);
-}
-
 /* How many strings the kinds read, at least. The others read none, or as many as they say. */
 static const uint8_t strings_needed[STEP_END] = {
     [STEP_SET_HOSTNAME] = 1,     [STEP_SET_DOMAINNAME] = 1,    [STEP_NEW_ROOT] = 1,
@@ -83,6 +50,7 @@ static const uint8_t strings_needed[STEP_END] = {
     [STEP_MAKE_SYMLINK] = 2,     [STEP_WRITE_FILE] = 1,        [STEP_OPEN_WITHIN] = 1,
     [STEP_COPY_MODE] = 2,        [STEP_TAKE_MASKS] = 1,        [STEP_MASK] = 1,
     [STEP_MAKE_READ_ONLY] = 1,   [STEP_EXECUTE_INIT] = 2,      [STEP_ATTACH_ROOT] = 1,
+    [STEP_OPEN_TERMINAL] = 2,
 };
 
 /* How many bytes the kinds read that read no strings but an array. */
@@ -200,10 +168,17 @@ static bool has_step(const struct child *child, uint32_t kind)
 }
 
 /* What the kernel takes for a change of credentials: ids, or capabilities in another namespace. */
-static bool changes_user(const struct child *child)
+static bool takes_flag(const struct child *child)
 {
-	return has_step(child, STEP_SET_UID) || has_step(child, STEP_SET_GID) ||
-	       has_step(child, STEP_SET_NAMESPACES) || has_step(child, STEP_UNSHARE);
+	for (uint32_t i = child->first; i < child->count; i++) {
+		const struct step *step = &child->steps[i];
+
+		if (step->kind == STEP_SET_UID || step->kind == STEP_SET_GID ||
+		    step->kind == STEP_SET_NAMESPACES || step->kind == STEP_HIDE_MEMORY ||
+		    (step->kind == STEP_UNSHARE && (step->flags & CLONE_NEWUSER)))
+			return true;
+	}
+	return false;
 }
 
 /* The last step that it began is the one that makes it another program. */
@@ -214,45 +189,52 @@ static bool has_executed(const struct child *child)
 	return kind == STEP_EXECUTE || kind == STEP_EXECUTE_INIT;
 }
 
-static void clone_and_wait(struct clone_args *args, struct child *child)
+static void take_outcome(struct child *child, long pid)
 {
 	struct report *report = child->report;
-	bool keep_dumpable = changes_user(child);
-	long pid;
 
-	if (keep_dumpable)
-		dumpable_enter();
-	/* CLONE_VFORK: back when the child has executed its program or is dead. */
-	pid = clone3_call(args, run_child, child);
-	if (keep_dumpable)
-		dumpable_leave();
 	if (pid < 0) {
 		report->pidfd = -1;
 		report->error = (int32_t)-pid;
-	} else {
-		if (report->pid != pid)
-			take_second(child, (int)pid);
-		if (report->error == 0 && !has_executed(child))
-			report->error = ECANCELED; /* killed on the way */
-		if (report->error != 0)
-			reap(report);
+		return;
 	}
+	if (report->pid != pid)
+		take_second(child, (int)pid);
+	if (report->error == 0 && !has_executed(child))
+		report->error = ECANCELED; /* killed on the way */
+	if (report->error != 0)
+		reap(report);
+}
+
+static void clone_and_wait(struct clone_args *args, struct child *child)
+{
+	bool hides = takes_flag(child);
+	bool in_turn = lend_memory(hides);
+
+	/* CLONE_VFORK: back when the child executes its program or is dead. */
+	take_outcome(child, clone3_call(args, run_child, child));
+	take_back_memory(hides, in_turn, child->report->pid);
 }
 
 int wait_for_child(struct report *report)
 {
 	uint32_t gate;
 
-	while ((gate = __atomic_load_n(&report->gate, __ATOMIC_ACQUIRE)) == 0)
-		sys_futex_wait(&report->gate, 0, NULL);
+	/* open: of an earlier step, which the child may not have left yet */
+	while ((gate = __atomic_load_n(&report->gate, __ATOMIC_ACQUIRE)) == 0 || gate == GATE_OPEN)
+		sys_futex_wait(&report->gate, gate, NULL);
 	return gate == GATE_REACHED ? report->pid : -ECANCELED;
 }
 
 void let_go(struct report *report, int error)
 {
-	uint32_t gate = error == 0 ? GATE_OPEN : (uint32_t)-error;
+	uint32_t reached = GATE_REACHED;
 
-	__atomic_store_n(&report->gate, gate, __ATOMIC_RELEASE);
+	if (error != 0)
+		__atomic_store_n(&report->gate, (uint32_t)-error, __ATOMIC_RELEASE);
+	else /* not when nobody waits any more: that no child will come has to stay said */
+		__atomic_compare_exchange_n(&report->gate, &reached, GATE_OPEN, false,
+					    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 	sys_futex_wake(&report->gate);
 }
 

@@ -11,6 +11,10 @@
 
 #include "raw.h"
 
+enum {
+	TRIES_MAX = 1 << 16, /* a third of a second */
+};
+
 /* The mount in hand is the child's own fd, close-on-exec; a new one replaces it. */
 static int take(int *slot, int fd)
 {
@@ -116,13 +120,14 @@ static int tree_is_directory(const struct child *child)
 
 /*
  * Resolves path beneath the anchor, whatever symlinks lie on the way. A ".." in one of them says
- * EAGAIN when anything at all on this machine was mounted or renamed in the meantime.
+ * EAGAIN when anything at all on this machine was mounted or renamed in the meantime: while somebody
+ * copies a mount table of thousands, some hundred times in a row.
  */
 static int open_beneath(int anchor, const char *path, uint64_t flags, uint64_t resolve)
 {
 	int fd = -EAGAIN;
 
-	for (int tries = 0; tries < 128 && fd == -EAGAIN; tries++)
+	for (int tries = 0; tries < TRIES_MAX && fd == -EAGAIN; tries++)
 		fd = sys_openat2(anchor, path, O_PATH | O_CLOEXEC | flags,
 				 RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve);
 	return fd;

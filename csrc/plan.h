@@ -16,9 +16,10 @@ enum step_kind {
 	STEP_WRITE_PROC,      /* text: path, content; fd: where a relative path begins */
 	STEP_SET_NAMESPACES,  /* fd; flags: CLONE_NEW..., of what is to be joined */
 	STEP_CLONE_AGAIN,     /* flags: CLONE_NEW...; another child goes on with the plan */
-	STEP_UNSHARE,         /* flags: CLONE_NEW... */
-	STEP_SET_HOSTNAME,    /* text */
-	STEP_SET_DOMAINNAME,  /* text */
+	STEP_HIDE_MEMORY, /* until the spawn is over: nobody may look at it, or at the child's fds */
+	STEP_UNSHARE,     /* flags: CLONE_NEW... */
+	STEP_SET_HOSTNAME,   /* text */
+	STEP_SET_DOMAINNAME, /* text */
 	STEP_LOOPBACK_UP,
 	STEP_SET_PROPAGATION, /* flags: MS_PRIVATE, ...: of every mount */
 	STEP_HOST_ROOT,       /* mounts go below the root as it is */
@@ -72,11 +73,16 @@ enum step_kind {
 	STEP_SET_NICE,          /* value: int */
 	STEP_SET_AFFINITY,      /* value: bytes of text, a cpu_set_t */
 	STEP_SET_TIMER_SLACK,   /* value: nanoseconds */
+	STEP_NEW_CORE_COOKIE,   /* of core scheduling */
 	STEP_SET_EXEC_LABEL,    /* text: file, then what is written to it */
 	STEP_CREATE_RULESET,    /* value: bytes of text, a struct landlock_ruleset_attr */
 	STEP_ALLOW_PATH, /* text: path; flags: what beneath a directory, value: what for a file */
 	STEP_ALLOW_PORT, /* value: port; flags: what */
 	STEP_RESTRICT_SELF,
+	/* a terminal of its own */
+	STEP_OPEN_TERMINAL, /* text: devpts, ptmx; fd: socket for the master; value: rows, columns */
+	STEP_SET_TERMINAL_OWNER,       /* fd; value: uid */
+	STEP_SET_CONTROLLING_TERMINAL, /* fd */
 	/* the last of all */
 	STEP_EXECUTE, /* text: flags candidates, then value arguments, then environment */
 	STEP_END,     /* no step: the number of kinds */
@@ -138,12 +144,18 @@ int spawn(const char *steps, size_t steps_size, const char *text, size_t text_si
 
 /*
  * What another thread does while the one that spawns is suspended: wait until the child has come to
- * STEP_WAIT_FOR_PARENT, do something for it, let it go on. error is 0, or the errno that
+ * the next STEP_WAIT_FOR_PARENT, do something for it, let it go on. error is 0, or the errno that
  * the step is to fail with. wait_for_child returns the pid, or -ECANCELED when the child will never
  * come there: spawn has returned, and let_go was called.
  */
 int wait_for_child(struct report *report);
 void let_go(struct report *report, int error);
+
+/* What the calling thread does with its own namespaces and mounts. Each returns 0 or -errno. */
+int thread_setns(int fd, uint64_t namespaces);
+int thread_unshare(uint64_t namespaces);
+int thread_mount(const char *source, const char *target, uint64_t flags);
+int thread_umount(const char *target, int flags);
 
 /* To be called in a child of fork(2): it has none of the other threads and their spawns. */
 void after_fork(void);

@@ -44,6 +44,7 @@ enum {
 #define CLONE_PARENT_SETTID 0x00100000ULL
 #define CLONE_CLEAR_SIGHAND 0x100000000ULL
 #define CLONE_INTO_CGROUP 0x200000000ULL
+#define CLONE_NEWUSER 0x10000000ULL
 #define NAMESPACES 0x7e020080ULL /* CLONE_NEWTIME, NEWNS, NEWCGROUP, ..., NEWNET */
 
 struct clone_args {
@@ -93,6 +94,10 @@ struct statx_result {
 struct mount_attr {
 	uint64_t attr_set, attr_clr, propagation, userns_fd;
 };
+
+/* <linux/prctl.h> */
+#define PR_SCHED_CORE 62
+#define PR_SCHED_CORE_CREATE 1
 
 /* <linux/landlock.h> */
 enum {
@@ -426,6 +431,11 @@ static inline int sys_socket(int family, int type, int protocol)
 static inline int sys_ioctl(int fd, unsigned long request, void *argument)
 {
 	return (int)RAW(SYS_ioctl, fd, request, argument, 0, 0);
+}
+
+static inline int sys_sendmsg(int fd, const void *message)
+{
+	return (int)RAW(SYS_sendmsg, fd, message, 0, 0, 0);
 }
 
 /* The kernel's struct sigaction has at most 32 bytes. */

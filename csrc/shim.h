@@ -53,8 +53,18 @@ struct child {
 
 _Noreturn void run_child(void *child);
 
+/*
+ * Around the clone. hides: the child becomes somebody else, or goes where others are, who are to be kept from
+ * our memory. take_back_memory gets what lend_memory returned, and the pid of the child if it runs.
+ */
+bool lend_memory(bool hides);
+void take_back_memory(bool hides, bool in_turn, int pid);
+
 /* Does one of the steps about mounts; -EINVAL for any other kind. */
 int mount_step(struct child *child, const struct step *step, const char *text);
+
+/* Opens both ends of a terminal. */
+int open_terminal(const struct step *step, const char *text);
 
 /* The string that follows in the text of a step. */
 static inline const char *after(const char *string)

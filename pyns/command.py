@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyns.mounts import StrPath, encode_path
-from pyns.steps import CloseRange, Duplicate, ExecuteInit, Step
+from pyns.steps import CloseRange, Duplicate, ExecuteInit, Step, Strings
+from pyns.terminal_steps import OpenTerminal
+
+# the caller's environment when it was last looked at, and as strings
+_own: tuple[Mapping[bytes, bytes], Strings] = ({}, Strings())
 
 Arguments = StrPath | Sequence[StrPath]
 Environment = Mapping[str, StrPath] | Mapping[bytes, StrPath]
@@ -23,7 +27,7 @@ class Command:
         environment: strings KEY=value.
         cwd: working directory.
         stdio: fds for stdin, stdout and stderr.
-        pass_fds: further fds that stay open, under their numbers.
+        pass_fds: number inside and fd of the further ones; see `pyns.descriptors.arrange`.
         close_fds: whether all others are closed.
         restore_signals: whether the signals that Python ignores get their default action.
         umask: file mode creation mask.
@@ -33,7 +37,8 @@ class Command:
         name, cwd_name: what the caller called the program and the cwd, for errors.
 
     Raises:
-        OverflowError: a number is none that the kernel takes, as subprocess says it.
+        OverflowError, ValueError (of groups): a number is none that the kernel takes, as
+            subprocess says it.
     """
 
     arguments: tuple[bytes, ...]
@@ -41,7 +46,7 @@ class Command:
     environment: tuple[bytes, ...]
     cwd: bytes | None = None
     stdio: tuple[int, int, int] = (-1, -1, -1)
-    pass_fds: tuple[int, ...] = ()
+    pass_fds: tuple[tuple[int, int], ...] = ()
     close_fds: bool = True
     restore_signals: bool = True
     umask: int = -1
@@ -61,7 +66,6 @@ class Command:
             ("extra_groups", self.groups or (), 0, 2**32 - 2),
             ("umask", (self.umask,), -1, 2**31 - 1),
             ("process_group", (self.process_group,), -1, 2**31 - 1),
-            ("pass_fds", self.pass_fds, 0, 2**31 - 1),
             ("stdin, stdout, stderr", self.stdio, -1, 2**31 - 1),
         ):
             for number in numbers:
@@ -70,37 +74,54 @@ class Command:
                 if not isinstance(number, int):
                     raise TypeError(f"{what}: {number!r} is not an int")
                 if not low <= number <= high:
-                    raise OverflowError(f"{what}: {number} is out of range: {low} to {high}")
+                    error = ValueError if what == "extra_groups" else OverflowError
+                    raise error(f"{what}: {number} is out of range: {low} to {high}")
 
-    def check_fds(self) -> None:
-        """Raise OSError (EBADF) for an fd that is not open.
+    @property
+    def setup(self) -> tuple[object, ...]:
+        """All that decides about the steps before the program's own."""
+        return (
+            self.cwd,
+            self.stdio,
+            self.pass_fds,
+            self.close_fds,
+            self.restore_signals,
+            self.umask,
+            self.start_new_session,
+            self.process_group,
+            self.groups,
+            self.gid,
+            self.uid,
+        )
 
-        To be called before any fd is opened for the child: a number that is free now could be given
-        to that, and handed on to the program.
-        """
-        for fd in (*self.stdio, *self.pass_fds):
-            if fd != -1:
-                try:
-                    os.get_inheritable(fd)
-                except OSError as error:
-                    raise OSError(error.errno, f"{error.strerror}: fd {fd}") from None
+    @property
+    def numbers(self) -> set[int]:
+        """The numbers of the fds that the program gets or may get."""
+        return {0, 1, 2, *(number for number, _ in self.pass_fds)}
 
-    def fd_steps(self, init: ExecuteInit | None = None) -> Iterator[Step]:
+    def fd_steps(
+        self, init: ExecuteInit | None = None, terminal: OpenTerminal | None = None
+    ) -> Iterator[Step]:
         """Yield the steps after which the program's fds are exactly those that were asked for.
 
         Args:
-            init: has fds that it needs, and closes.
+            init: has fds that it needs, and closes. Its child needs the terminal's, and closes it.
+            terminal: takes the place of stdio that is not given.
         """
         for number, fd in enumerate(self.stdio):
-            if fd != -1:
-                yield Duplicate(fd, number)
+            given = fd if fd != -1 or terminal is None else terminal.fd
+            if given != -1:
+                yield Duplicate(given, number)
+        needed: tuple[int, ...] = () if init is None else init.fds
+        if init is not None and terminal is not None:
+            needed += (terminal.fd,)
+            yield Duplicate(terminal.fd, terminal.fd)
         if not self.close_fds:
             return
-        passed = sorted(set(self.pass_fds))
-        for fd in passed:
-            yield Duplicate(fd, fd)
+        for number, fd in sorted(self.pass_fds):
+            yield Duplicate(fd, number)
         first = 3
-        kept = sorted({*passed, *(init.fds if init else ())})
+        kept = sorted({*dict(self.pass_fds), *needed})
         for fd in [fd for fd in kept if fd >= 3]:
             if fd > first:
                 yield CloseRange(first, fd - 1)
@@ -129,23 +150,29 @@ def split_arguments(args: Arguments, shell: bool, executable: StrPath | None) ->
 
 def encode_arguments(args: Sequence[StrPath]) -> tuple[bytes, ...]:
     """Return argv as the kernel takes it; ValueError for a NUL, TypeError for what is no string."""
-    return tuple(_without_nul("args", os.fsencode(arg)) for arg in args)
+    encoded = tuple([os.fsencode(arg) for arg in args])
+    _without_nul("args", b"".join(encoded))
+    return encoded
 
 
-def encode_environment(env: Environment | None) -> tuple[bytes, ...]:
+def encode_environment(env: Environment | None) -> Strings:
     """Return KEY=value strings, the caller's for None; ValueError for a NUL, or '=' in a key."""
     if env is None:
         # What came from the kernel has no NUL, and putenv(3) takes none. environb calls four
-        # functions for each item; what it keeps them in costs a fifth, at every spawn.
+        # functions for each item; what it keeps them in costs a fifth, at every spawn, and to see
+        # that it is what it was before a tenth of that.
+        global _own
         kept = getattr(os.environ, "_data", os.environb)
-        return tuple([key + b"=" + value for key, value in kept.items()])
+        if kept != _own[0]:
+            _own = (dict(kept), Strings([key + b"=" + value for key, value in kept.items()]))
+        return _own[1]
     strings = []
     for name, value in env.items():
         key = os.fsencode(name)
         if b"=" in key:
             raise ValueError("illegal environment variable name")
         strings.append(_without_nul("env", key + b"=" + os.fsencode(value)))
-    return tuple(strings)
+    return Strings(strings)
 
 
 def find_candidates(executable: StrPath, env: Environment | None) -> tuple[bytes, ...]:
@@ -153,7 +180,7 @@ def find_candidates(executable: StrPath, env: Environment | None) -> tuple[bytes
     encoded = _without_nul("executable", os.fsencode(executable))
     if not encoded:
         raise ValueError("the program's name is empty")
-    if os.path.dirname(encoded):
+    if b"/" in encoded:
         return (encoded,)
     if env is None:  # as below, but ten times as fast, which each spawn would pay
         directories = os.environb.get(b"PATH", os.fsencode(os.defpath)).split(b":")
@@ -167,14 +194,6 @@ def _without_nul(what: str, encoded: bytes) -> bytes:
     if b"\0" in encoded:
         raise ValueError(f"embedded null byte in {what}")
     return encoded
-
-
-def check_pass_fds(pass_fds: Collection[int]) -> tuple[int, ...]:
-    """Return the fds as numbers; ValueError for one that can't be one."""
-    fds = tuple(int(fd) for fd in pass_fds)
-    if any(not 0 <= fd < 2**31 for fd in fds):
-        raise ValueError("bad value(s) in pass_fds")
-    return fds
 
 
 def encode_cwd(cwd: StrPath | None, *, may_be_hidden: bool) -> bytes | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pyns.capabilities import parse_capabilities
@@ -11,18 +12,29 @@ from pyns.cgroups import Cgroup, Limits
 from pyns.command import encode_environment
 from pyns.entries import arrange
 from pyns.idmap import Caller, IdMap, check_maps
-from pyns.joining import Target, check_join
+from pyns.joining import check_join
 from pyns.kernelfs import Proc
 from pyns.labels import check_label
 from pyns.landlock import Landlock
-from pyns.mounts import Filesystem, Mount, StrPath, Tmpfs, encode_path, encode_target
+from pyns.mounts import (
+    Filesystem,
+    Mount,
+    StrPath,
+    Tmpfs,
+    check_bools,
+    encode_path,
+    encode_target,
+)
 from pyns.namespaces import Namespace
+from pyns.namespaces.targets import Target
+from pyns.networking import Network
 from pyns.overlay import Overlay
 from pyns.rlimits import Rlimit, Rlimits, parse_rlimits
-from pyns.sandbox import LIMITS, possible_limits, preset
+from pyns.sandbox import check_host_id, possible_limits, preset
 from pyns.scheduling import check_int, parse_cpus
 from pyns.seccomp import check_filter
 from pyns.steps import SetPropagation
+from pyns.usermode import UserNetwork
 
 if TYPE_CHECKING:
     from pyns.command import Arguments, Environment
@@ -36,6 +48,8 @@ DEFAULT_NAMESPACES = (
     | Namespace.NET
     | Namespace.CGROUP
 )
+# files of /proc/sys/user: of each user namespace
+USER_LIMITS = ("max_user_namespaces", "max_inotify_instances")
 _CLOCKS = ("monotonic", "boottime")
 _NAME_MAX = 64  # __NEW_UTS_LEN of the kernel
 
@@ -54,6 +68,8 @@ class Container:
             ones are taken as they are, so /proc is among them when it is wanted.
         read_only: the root is read-only, with all that was mounted below it outside. The `mounts`
             say for themselves: a Tmpfs can be written. Their targets are made before.
+        nosuid: likewise for set-user-ID, set-group-ID and file capabilities in the root.
+        nodev: likewise for devices, which can't be opened in the root then.
         masked_paths: absolute paths inside that are hidden: files read as empty, directories are.
             Missing ones are passed over. `pyns.masks.MASKED_PATHS` are Docker's.
         read_only_paths: absolute paths inside that are read-only, with all mounts below. Missing
@@ -66,8 +82,9 @@ class Container:
         hostname: at most 64 bytes.
         domainname: NIS domain name, at most 64 bytes.
         loopback: whether lo is brought up. None: if NET is new.
+        network: devices beside lo: Veth, Device, UserNetwork. See docs/network.md.
         join: namespaces to be in that are there: Namespace.NET → path of its file, pid of a process
-            that is in it, or an open file (of a namespace, or a pidfd).
+            that is in it, or an open file: a `Process`, `Fd(pidfd)`, that of a namespace.
         uid_map: which uids there are in a new USER namespace, and which these are outside. None:
             the caller's own, as the same. An unprivileged caller who asks for any namespace gets
             USER with it: it lends him the right to the others. A privileged one whose program keeps
@@ -77,6 +94,8 @@ class Container:
             can't be changed.
         max_user_namespaces: how many user namespaces may be made inside; 0 forbids them. Takes
             `capabilities` without CAP_SYS_RESOURCE, with which it could be raised again.
+        max_inotify_instances: how many inotify instances (inotify(7)) there may be inside. They are
+            the caller's, too, who has 128 as a rule. Takes the same.
         time_offsets: by how many seconds "monotonic" and "boottime" are ahead, in a new TIME
             namespace.
         cgroup: a group to be in. It is not removed.
@@ -105,6 +124,8 @@ class Container:
         cpu_affinity: numbers of the CPUs that it may run on.
         timer_slack_ns: how late its timers may be, in nanoseconds; 0: as those of the thread that
             starts it.
+        core_scheduling: whether it and its children share a CPU core with nobody else at a time,
+            against what SMT siblings can spy out. Needs SMT, and CONFIG_SCHED_CORE.
         apparmor_profile: AppArmor profile that it runs under.
         selinux_label: SELinux context that it runs in.
         env: environment where `clone_into` is given none; None: the caller's.
@@ -128,16 +149,20 @@ class Container:
     root: StrPath | Filesystem | None = None
     mounts: Sequence[Mount] | None = None
     read_only: bool = False
+    nosuid: bool = False
+    nodev: bool = False
     masked_paths: Sequence[StrPath] = ()
     read_only_paths: Sequence[StrPath] = ()
     propagation: str = "private"
     hostname: str | bytes | None = None
     domainname: str | bytes | None = None
     loopback: bool | None = None
+    network: Sequence[Network] = ()
     join: Mapping[Namespace, Target] | tuple[tuple[Namespace, Target], ...] = ()
     uid_map: Sequence[IdMap] | None = None
     gid_map: Sequence[IdMap] | None = None
     max_user_namespaces: int | None = None
+    max_inotify_instances: int | None = None
     time_offsets: Mapping[str, float] | tuple[tuple[str, float], ...] = ()
     cgroup: Cgroup | None = None
     limits: Limits | None = None
@@ -155,6 +180,7 @@ class Container:
     nice: int | None = None
     cpu_affinity: Collection[int] | None = None
     timer_slack_ns: int | None = None
+    core_scheduling: bool = False
     apparmor_profile: str | None = None
     selinux_label: str | None = None
     env: Environment | tuple[tuple[str, StrPath], ...] | None = None
@@ -166,6 +192,7 @@ class Container:
             object.__setattr__(self, name, _paths(name, getattr(self, name)))
         self._check_types()
         self._check_mounts()
+        self._check_network()
         self._check_hardening()
         for name in ("hostname", "domainname"):
             _check_name(name, getattr(self, name))
@@ -173,15 +200,18 @@ class Container:
             ("root", self.root, Namespace.MOUNT),
             ("mounts", self.mounts, Namespace.MOUNT),
             ("read_only", self.read_only, Namespace.MOUNT),
+            ("nosuid", self.nosuid, Namespace.MOUNT),
+            ("nodev", self.nodev, Namespace.MOUNT),
             ("masked_paths", self.masked_paths, Namespace.MOUNT),
             ("read_only_paths", self.read_only_paths, Namespace.MOUNT),
             ("propagation", self.propagation.replace("private", ""), Namespace.MOUNT),
             ("hostname", self.hostname, Namespace.UTS),
             ("domainname", self.domainname, Namespace.UTS),
             ("loopback", self.loopback, Namespace.NET),
+            ("network", self.network, Namespace.NET),
             ("uid_map", self.uid_map, Namespace.USER),
             ("gid_map", self.gid_map, Namespace.USER),
-            ("max_user_namespaces", self.max_user_namespaces is not None, Namespace.USER),
+            *((name, getattr(self, name) is not None, Namespace.USER) for name in USER_LIMITS),
             ("time_offsets", self.time_offsets, Namespace.TIME),
             ("init", self.init, Namespace.PID),
         ):
@@ -191,7 +221,12 @@ class Container:
                     f"add Namespace.{namespace.name}"
                 )
 
-    @property
+    @cached_property
+    def setups(self) -> dict[Any, Any]:
+        """What was built of it, for the next time: no part of the description."""
+        return {}
+
+    @cached_property
     def all_mounts(self) -> tuple[Mount, ...]:
         """The mounts, with the fresh /proc where none were given."""
         if self.mounts is not None:
@@ -222,7 +257,12 @@ class Container:
         """Whether lo is brought up."""
         return Namespace.NET in self.namespaces if self.loopback is None else self.loopback
 
-    @property
+    @cached_property
+    def needs_parent(self) -> bool:
+        """Whether the child may have to wait for something that only its parent can do."""
+        return bool(self.uid_map or self.gid_map or self.network)
+
+    @cached_property
     def may_hide_cwd(self) -> bool:
         """Whether the caller's directory may be below one of the mounts."""
         return self.root is None and bool(self.all_mounts or self.masked_paths)
@@ -251,14 +291,16 @@ class Container:
             host_id: uid and gid that it has outside, if the caller is privileged; others can only
                 lend their own. Inside it is 1000. What else runs under this id shares its files.
             fields: of a Container, in place of the preset's. `limits`, if not given: 1 GiB of
-                memory and 256 processes where the caller may have a cgroup, which is tried; else
-                none but the rlimits, which leave memory unlimited. Given ones are never left out.
+                memory, no swap and 256 processes where the caller may have a cgroup, which is
+                tried; else none but the rlimits, which leave memory unlimited. Given ones are never
+                left out, and with `cgroup` neither are the preset's.
 
         Returns:
             The container; print its `plan`, or use `dataclasses.replace`.
 
         Raises:
-            ValueError: `host_id` is that of root, or a combination makes no sense.
+            ValueError: `host_id` is that of root, or none of the caller's user namespace; or a
+                combination makes no sense.
 
         Needs: nothing, where unprivileged user namespaces are allowed. Write access to cgroups for
             limits.
@@ -269,16 +311,17 @@ class Container:
             >>> box.capabilities, box.no_new_privileges, box.max_user_namespaces
             ((), True, 0)
         """
-        if host_id == 0:
-            raise ValueError("host_id=0 would be the host's root: what it may, the program may")
-        chosen = preset(root, tuple(mounts), Caller.current(), host_id) | fields
+        caller = Caller.current()
+        if not {"uid_map", "gid_map"} <= fields.keys():
+            check_host_id(host_id, caller)
+        chosen = preset(root, tuple(mounts), caller, host_id) | fields
         if "limits" not in fields:
-            chosen["limits"] = possible_limits() if chosen.get("cgroup") is None else LIMITS
+            chosen["limits"] = possible_limits(chosen.get("cgroup"))
         return cls(**chosen)
 
     def _normalise(self) -> None:
         """Make a tuple of what may be an iterator, or changed later."""
-        for name in ("mounts", "uid_map", "gid_map"):
+        for name in ("mounts", "network", "uid_map", "gid_map"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, tuple(value))
@@ -317,10 +360,7 @@ class Container:
             raise TypeError(f"cgroup={self.cgroup!r}: give a pyns.cgroups.Cgroup")
         if self.loopback is not None and not isinstance(self.loopback, bool):
             raise TypeError(f"loopback={self.loopback!r} is not a bool")
-        if not isinstance(self.read_only, bool):
-            raise TypeError(f"read_only={self.read_only!r} is not a bool")
-        if not isinstance(self.init, bool):
-            raise TypeError(f"init={self.init!r} is not a bool")
+        check_bools(self, "read_only", "nosuid", "nodev", "init")
         for mount in self.mounts or ():
             if not isinstance(mount, Mount):
                 raise TypeError(
@@ -335,6 +375,7 @@ class Container:
             "new_keyring",
             "reset_signals",
             "die_with_parent",
+            "core_scheduling",
         ):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name}={getattr(self, name)!r} is not a bool")
@@ -349,14 +390,15 @@ class Container:
             if not isinstance(self.landlock, Landlock):
                 raise TypeError(f"landlock={self.landlock!r}: give Landlock(...)")
             self._check_privilege_of("landlock")
-        check_int("max_user_namespaces", self.max_user_namespaces, 0, 2**31 - 1)
-        if self.max_user_namespaces is not None and (
-            self.capabilities is None or "cap_sys_resource" in self.capabilities
-        ):
-            raise ValueError(
-                "max_user_namespaces could be raised again by the program: add capabilities=(...) "
-                "without sys_resource"
-            )
+        for name in USER_LIMITS:
+            check_int(name, getattr(self, name), 0, 2**31 - 1)
+            if getattr(self, name) is not None and (
+                self.capabilities is None or "cap_sys_resource" in self.capabilities
+            ):
+                raise ValueError(
+                    f"{name} could be raised again by the program: add capabilities=(...) "
+                    "without sys_resource"
+                )
         check_int("oom_score_adj", self.oom_score_adj, -1000, 1000)
         check_int("nice", self.nice, -20, 19)
         check_int("timer_slack_ns", self.timer_slack_ns, 0, 2**63 - 1)
@@ -385,6 +427,16 @@ class Container:
         if self.propagation not in SetPropagation.FLAGS:
             known = ", ".join(SetPropagation.FLAGS)
             raise ValueError(f"propagation={self.propagation!r}: there are {known}")
+
+    def _check_network(self) -> None:
+        for network in self.network:
+            if not isinstance(network, Network):
+                raise TypeError(f"network: {network!r} is no Veth(...), Device(...), UserNetwork()")
+        names = ["lo", *(network.inside for network in self.network)]
+        if len(set(names)) != len(names):
+            raise ValueError(f"network: two devices have one name, of {', '.join(names)}")
+        if sum(isinstance(network, UserNetwork) for network in self.network) > 1:
+            raise ValueError("network: one UserNetwork reaches all that a second one would")
 
     def plan(self, args: Arguments) -> Plan:
         """Return the steps that starting a program would take, without starting anything.

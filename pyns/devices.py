@@ -56,6 +56,7 @@ class Dev(Filesystem):
         shm_size: what can be written to shm.
         inodes: how many files, directories and links at most, and as many in shm.
         pts_gid: group of a new terminal, see `Devpts`.
+        pts_max: how many terminals at most. None: all that the host has for its containers.
         read_only: nothing can be made in it; shm and pts stay writable.
 
     Raises:
@@ -77,6 +78,7 @@ class Dev(Filesystem):
     shm_size: int | str = "64M"
     inodes: int = 4096
     pts_gid: int | None = None
+    pts_max: int | None = None
     read_only: bool = False
 
     def __post_init__(self) -> None:
@@ -91,6 +93,7 @@ class Dev(Filesystem):
             raise ValueError(f"extra has {len(self.extra)} names: {_EXTRA_MAX} at most")
         tmpfs_limits(self.size, self.inodes)
         tmpfs_limits(self.shm_size, None, "shm_size")
+        _ = self._pts
 
     def steps(self, entries: Sequence[Entry] = ()) -> Iterator[Step]:
         """Yield: take the nodes, make a tmpfs with places for them, attach it, mount all on it."""
@@ -111,11 +114,15 @@ class Dev(Filesystem):
         for name in nodes:
             yield TakeUp()
             yield Attach(self.place + b"/" + name)
-        yield from Devpts(self.place + b"/pts", gid=self.pts_gid).steps()
+        yield from self._pts.steps()
         shm = Tmpfs(self.place + b"/shm", self.shm_size, inodes=self.inodes, noexec=True)
         yield from shm.steps()
         if self.mqueue:
             yield from Mqueue(self.place + b"/mqueue").steps()
+
+    @property
+    def _pts(self) -> Devpts:
+        return Devpts(self.place + b"/pts", gid=self.pts_gid, max=self.pts_max)
 
     def _places(self, nodes: Sequence[bytes]) -> Iterator[Step]:
         for name in nodes:

@@ -5,7 +5,9 @@
     ├── FileNotFoundError, PermissionError, ...
     │                       the program or its cwd, exactly as subprocess raises them
     ├── SpawnError          the kernel refused a step of the plan
-    └── CgroupError         the kernel refused a cgroup's file or directory
+    │   └── NotPermittedError   one that subprocess has as well: also a PermissionError
+    ├── CgroupError         the kernel refused a cgroup's file or directory
+    └── NamespaceError      the kernel refused a thread other namespaces, or a file that keeps one
 
 Whatever is raised, no process, fd, mount or cgroup is left behind.
 """
@@ -68,7 +70,11 @@ class SpawnError(OSError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = (self.errno, self.step, self.index, self.count, self.hint)
-        return SpawnError, arguments, dict(self.__dict__)
+        return type(self), arguments, dict(self.__dict__)
+
+
+class NotPermittedError(SpawnError, PermissionError):
+    """The caller may not have the ids, session or process group that he asked for."""
 
 
 class CgroupError(OSError):
@@ -105,6 +111,28 @@ class CgroupError(OSError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _cgroup_error, (self.errno, self.action, dict(self.__dict__))
+
+
+class NamespaceError(OSError):
+    """A thread could not get into namespaces, or a file could not keep one.
+
+    Attributes:
+        errno: what the kernel answered.
+        action: what was to be done.
+        hint: what to do about it, or None when that is not certain.
+    """
+
+    def __init__(self, errno: int, action: str, hint: str | None = None) -> None:
+        super().__init__(errno, action)
+        self.action = action
+        self.hint = hint
+
+    def __str__(self) -> str:
+        said = f"{self.action}: {in_words(self.errno or 0)}"
+        return f"{said}. {self.hint}" if self.hint else said
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NamespaceError, (self.errno, self.action, self.hint), dict(self.__dict__)
 
 
 def _cgroup_error(errno: int, action: str, fields: dict[str, Any]) -> CgroupError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import pwd
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from pyns.steps import SetGid, SetGroups, SetUid, Step, WaitForParent, WriteProc
+from pyns.steps import Keep, SetGid, SetGroups, SetUid, Step, WaitForParent, WriteProc
 
 Kind = Literal["uid", "gid"]
 _LAST = 2**32 - 2  # 2**32 - 1 is no id: it means "leave it"
@@ -54,6 +55,11 @@ class IdMap:
     def __str__(self) -> str:
         return f"{self.inside} {self.outside} {self.count}"
 
+    @property
+    def all_inside(self) -> range:
+        """The ids inside."""
+        return range(self.inside, self.inside + self.count)
+
     @classmethod
     def current(cls, kind: Kind, inside: int | None = None) -> tuple[IdMap, ...]:
         """Map the caller's own id, and no other: what anybody may.
@@ -87,7 +93,9 @@ class IdMap:
         Args:
             kind: "uid" or "gid".
             user: name or uid; None for the caller.
-            file: where ranges are listed; None for /etc/subuid or /etc/subgid.
+            file: where ranges are listed, as in /etc/subuid or /etc/subgid. None asks getsubids(1),
+                which knows those of other databases (subid in nsswitch.conf), too; without that
+                program it is one of these files.
 
         Returns:
             A value for `uid_map` or `gid_map` of a container.
@@ -97,22 +105,27 @@ class IdMap:
             KeyError: there is no such user.
 
         Needs: the programs newuidmap and newgidmap, unless the caller is privileged.
-        Source: subuid(5), subgid(5), newuidmap(1).
+        Source: subuid(5), subgid(5), getsubids(1), newuidmap(1).
 
         Example:
             >>> IdMap.subordinate("uid", 4_000_000, file="/dev/null")
             Traceback (most recent call last):
-            ValueError: /dev/null has no range for 4000000: add one, as 4000000:100000:65536
+            ValueError: /dev/null has no range for 4000000: add 4000000:100000:65536 to /dev/null
         """
-        file = file or f"/etc/sub{_checked(kind)}"
         names = _names(os.geteuid() if user is None else user)
-        ranges = [(start, count) for name, start, count in _read_ranges(file) if name in names]
-        if not ranges:
-            who = sorted(names)[-1]
-            raise ValueError(f"{file} has no range for {who}: add one, as {who}:100000:65536")
+        who = sorted(names)[-1]
+        usual = f"/etc/sub{_checked(kind)}"
+        source, found = "getsubids", None if file else _ask_getsubids(kind, who)
+        if found is None:
+            source = file or usual
+            listed = _read_ranges(source)
+            found = [(start, count) for name, start, count in listed if name in names]
+        if not found:
+            line = f"{who}:100000:65536"
+            raise ValueError(f"{source} has no range for {who}: add {line} to {file or usual}")
         own = os.geteuid() if kind == "uid" else os.getegid()
         maps, inside = [cls(0, own)], 1
-        for start, count in ranges:
+        for start, count in found:
             maps.append(cls(inside, start, count))
             inside += count
         return tuple(maps)
@@ -149,6 +162,30 @@ def _read_ranges(file: str) -> Iterator[tuple[str, int, int]]:
         return
 
 
+def _ask_getsubids(kind: Kind, user: str) -> list[tuple[int, int]] | None:
+    """Return first id and count of each range; None where the program is not installed."""
+    try:
+        done = _run(["getsubids", *(["-g"] if kind == "gid" else []), user])
+    except FileNotFoundError:
+        return None
+    # "0: alice 100000 65536"; a user without any is an error, or nothing at all
+    lines = [line.rsplit(maxsplit=2)[1:] for line in done.stdout.splitlines()]
+    return [(int(start), int(count)) for start, count in lines]
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a program of shadow-utils, which may be setuid root, with nothing of the caller's."""
+    return subprocess.run(  # noqa: S603  names of ours, numbers, and a user
+        command,
+        env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=5,
+    )
+
+
 def check_maps(name: str, maps: Sequence[IdMap]) -> None:
     """Raise ValueError for maps that the kernel would refuse: overlaps, or more than 340."""
     if len(maps) > 340:  # UID_GID_MAP_MAX_EXTENTS
@@ -179,6 +216,34 @@ class Caller(NamedTuple):
         return self.uid == 0
 
 
+@dataclass(frozen=True)
+class WriteMaps(WaitForParent):
+    """Has the parent write id maps that the child may not write itself (user_namespaces(7))."""
+
+    uid_map: tuple[str, ...]
+    gid_map: tuple[str, ...]
+    privileged: bool  # whether the parent writes the files itself, rather than newuidmap(1)
+
+    def describe(self) -> str:
+        how = "" if self.privileged else " with newuidmap and newgidmap"
+        maps = [
+            f"{kind}s {', '.join(lines[:3])}{', ...' if len(lines) > 3 else ''}"
+            for kind, lines in (("uid", self.uid_map), ("gid", self.gid_map))
+            if lines
+        ]
+        return f"have the parent map {' and '.join(maps)}{how}"
+
+    def hint(self, error: int) -> str | None:
+        if error == errno.ENOENT and not self.privileged:
+            return "It takes newuidmap and newgidmap: the package uidmap or shadow-utils has them"
+        if error == errno.EPERM and not self.privileged:
+            return "The ranges have to be the user's in /etc/subuid and /etc/subgid"
+        return None
+
+    def help_child(self, pid: int, keep: Keep) -> None:  # noqa: ARG002  maps need no keeping
+        write_maps(pid, self)
+
+
 def map_steps(
     uid_map: Sequence[IdMap], gid_map: Sequence[IdMap], caller: Caller, parent_pidfd: int = -1
 ) -> Iterator[Step]:
@@ -200,9 +265,8 @@ def map_steps(
             yield WriteProc("/proc/self/setgroups", "deny")
             yield WriteProc("/proc/self/gid_map", str(gid_map[0]))
         return
-    yield WaitForParent(
-        tuple(map(str, uid_map)), tuple(map(str, gid_map)), caller.is_privileged, parent_pidfd
-    )
+    lines = tuple(map(str, uid_map)), tuple(map(str, gid_map))
+    yield WriteMaps(*lines, caller.is_privileged, pidfd=parent_pidfd)
     # an id that is not mapped is nobody's: no file can be made with it (EOVERFLOW)
     if gid_map and not _maps(gid_map, caller.gid):
         yield SetGroups(())
@@ -215,7 +279,15 @@ def _maps(maps: Sequence[IdMap], number: int) -> bool:
     return any(m.outside <= number < m.outside + m.count for m in maps)
 
 
-def write_maps(pid: int, step: WaitForParent) -> None:
+def uid_outside(uid_map: Sequence[IdMap], caller: Caller, uid: int | None) -> int | None:
+    """Return what a uid inside is outside, None for nothing; by default the one that is taken."""
+    if uid is None:
+        return caller.uid if _maps(uid_map, caller.uid) or not uid_map else uid_map[0].outside
+    inside = (m for m in uid_map if m.inside <= uid < m.inside + m.count)
+    return next((m.outside + uid - m.inside for m in inside), None)
+
+
+def write_maps(pid: int, step: WriteMaps) -> None:
     """Do the parent's part of a step: write the maps of a child that waits for it.
 
     Raises:
@@ -233,15 +305,6 @@ def write_maps(pid: int, step: WaitForParent) -> None:
                 os.close(fd)
             continue
         program = f"new{kind}map"
-        # setuid root: an empty environment, and nothing of the program's
-        done = subprocess.run(  # noqa: S603  a list of numbers
-            [program, str(pid), *" ".join(lines).split()],
-            env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=5,
-        )
+        done = _run([program, str(pid), *" ".join(lines).split()])
         if done.returncode != 0:
             raise PermissionError(1, done.stderr.strip() or f"{program} failed")

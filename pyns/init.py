@@ -7,10 +7,11 @@ import fcntl
 import os
 import select
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from pyns.descriptors import copy_clear_of
 from pyns.errors import SpawnError, noted
 from pyns.steps import ExecuteInit
 
@@ -22,12 +23,15 @@ _STARTED = struct.Struct("=Ii")  # what pyns-init writes, see struct init_plan
 _ENDED = struct.Struct("=i")
 
 
-def open_init(opened: ExitStack, keep: Callable[[int], object]) -> ExecuteInit:
+def open_init(
+    opened: ExitStack, keep: Callable[[int], object], numbers: Collection[int] = (0, 1, 2)
+) -> ExecuteInit:
     """Open what pyns-init needs, as its step.
 
     Args:
         opened: gets what is to be closed once it runs.
         keep: is given the fd on which it tells what became of the program.
+        numbers: those that the program's fds get, where the child overwrites what there is.
 
     Raises:
         SpawnError: this host executes no memfd (EACCES).
@@ -38,23 +42,20 @@ def open_init(opened: ExitStack, keep: Callable[[int], object]) -> ExecuteInit:
         told, tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         keep(told)
         return ExecuteInit(
-            tell=_above_stdio(tell, opened),
-            program=_above_stdio(_open_program(), opened),
-            plan=_above_stdio(os.memfd_create("pyns-plan", _MFD_CLOEXEC), opened),
+            tell=_clear_of(numbers, tell, opened),
+            program=_clear_of(numbers, _open_program(), opened),
+            plan=_clear_of(numbers, os.memfd_create("pyns-plan", _MFD_CLOEXEC), opened),
         )
 
 
-def _above_stdio(fd: int, opened: ExitStack) -> int:
-    """Move an fd that has one of the numbers that the child is about to overwrite."""
-    if fd > 2:
+def _clear_of(numbers: Collection[int], fd: int, opened: ExitStack) -> int:
+    if fd not in numbers:
         opened.callback(os.close, fd)
         return fd
     try:
-        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+        return copy_clear_of(numbers, fd, opened)
     finally:
         os.close(fd)
-    opened.callback(os.close, copy)
-    return copy
 
 
 def _open_program() -> int:

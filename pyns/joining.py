@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from pyns import namespaces
-from pyns.errors import noted
 from pyns.idmap import Caller, IdMap
-from pyns.mounts import StrPath, encode_path
+from pyns.mounts import encode_path
 from pyns.namespaces import Namespace
-
-
-class HasFileno(Protocol):
-    """An open file, or what is like one."""
-
-    def fileno(self) -> int:
-        """Return its fd."""
-
-
-# a file of the filesystem (/run/netns/x), a pid, or an open file (of the former, or a pidfd)
-Target = StrPath | int | HasFileno
+from pyns.namespaces.targets import (
+    Target,
+    check_alive,
+    check_in_proc,
+    check_target,
+    is_path,
+    name_of,
+    pid_of,
+)
+from pyns.namespaces.targets import opened as opened_target
 
 
 @dataclass(frozen=True)
@@ -54,22 +50,17 @@ def check_join(join: Mapping[Namespace, Target]) -> tuple[tuple[Namespace, Targe
         if not kinds or kinds & seen:
             raise ValueError(f"join: {kinds.words() or 'none'} is named twice, or not at all")
         seen |= kinds
-        if isinstance(target, bool) or not (
-            isinstance(target, (int, str, bytes, os.PathLike)) or hasattr(target, "fileno")
-        ):
-            raise TypeError(f"join: {target!r} is not a path, a pid or an open file")
-        if isinstance(target, (str, bytes, os.PathLike)):
+        check_target("join: ", target)
+        if is_path(target):
             encode_path("join", target)
             if len(kinds) != 1:
                 raise ValueError(f"join: {target!r} is one namespace, not {kinds.words()}")
-        elif isinstance(target, int) and target < 1:
-            raise ValueError(f"join: {target} is not a pid")
     return tuple(join.items())
 
 
 def named(join: tuple[tuple[Namespace, Target], ...]) -> tuple[Joined, ...]:
     """Return what would be joined, opening nothing: for a dry run."""
-    return tuple(Joined(kinds, _name(target)) for kinds, target in join)
+    return tuple(Joined(kinds, name_of(target)) for kinds, target in join)
 
 
 @contextmanager
@@ -84,27 +75,16 @@ def opened(
     with ExitStack() as files:
         found = []
         for kinds, target in join:
+            fd = files.enter_context(opened_target(target))
+            pid = None if is_path(target) else pid_of(fd)
             uid = gid = None
-            if isinstance(target, int):
-                with noted(f"join the namespaces of process {target}"):
-                    fd = os.pidfd_open(target)
-                files.callback(os.close, fd)
-                if Namespace.USER in kinds:
-                    uid = _id_inside(target, "uid", caller.uid)
-                    gid = _id_inside(target, "gid", caller.gid)
-            elif isinstance(target, (str, bytes, os.PathLike)):
-                fd = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
-                files.callback(os.close, fd)
-            else:
-                fd = target.fileno()
-            found.append(Joined(kinds, _name(target), fd, uid, gid))
+            if pid is not None and Namespace.USER in kinds:
+                check_in_proc(pid)
+                uid = _id_inside(pid, "uid", caller.uid)
+                gid = _id_inside(pid, "gid", caller.gid)
+                check_alive(fd)
+            found.append(Joined(kinds, name_of(target, pid), fd, uid, gid))
         yield tuple(found)
-
-
-def _name(target: Target) -> str:
-    if isinstance(target, (str, bytes, os.PathLike)):
-        return os.fsdecode(target)
-    return f"process {target}" if isinstance(target, int) else repr(target)
 
 
 def _id_inside(pid: int, kind: str, own: int) -> int | None:

@@ -166,10 +166,11 @@ class Devpts(Mount):
         encode_target(self.target)
         check_mode(self.mode, 0o777)
         check_mode(self.ptmxmode, 0o777)
-        for name, largest in (("gid", 2**32 - 2), ("max", 2**20)):
+        # a max of 0 is none to the kernel
+        for name, smallest, largest in (("gid", 0, 2**32 - 2), ("max", 1, 2**20)):
             number = getattr(self, name)
-            if number is not None and not 0 <= number <= largest:
-                raise ValueError(f"{name}={number!r} is out of range: 0 to {largest}")
+            if number is not None and not smallest <= number <= largest:
+                raise ValueError(f"{name}={number!r} is out of range: {smallest} to {largest}")
 
     def steps(self) -> Iterator[Step]:
         """Yield: make it, attach it."""
@@ -207,6 +208,11 @@ class CgroupFs(Mount):
 
     target: StrPath = "/sys/fs/cgroup"
     hierarchies: tuple[Hierarchy, ...] | None = None
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the steps are the same each time: not where the host is looked at."""
+        return self.hierarchies is not None
 
     def __post_init__(self) -> None:
         encode_target(self.target)

@@ -9,19 +9,18 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 from pyns._shim import ffi, lib
 from pyns.errors import noted
 from pyns.plan import Plan
-from pyns.steps import ExecuteInit
+from pyns.signals import signals_blocked as signals_blocked
+from pyns.steps import ExecuteInit, Step
 
 _STEP = struct.Struct("=IiIIQQ")  # struct step of csrc/plan.h
 _INIT_PLAN = struct.Struct("=IIiIQ")  # struct init_plan
 _KINDS: dict[str, int] = {}
-_ALL_SIGNALS = 2**64 - 1
 
 
 def new_report() -> Any:
@@ -29,21 +28,27 @@ def new_report() -> Any:
     return ffi.new("struct report *", {"pid": -1, "pidfd": -1})
 
 
-def pack(plan: Plan) -> tuple[bytes, bytes]:
-    """Return the array of struct step and the text that it points into.
+Packed = tuple[bytes, bytes]  # the array of struct step, and the text that it points into
+
+
+def pack(steps: Iterable[Step], before: Packed = (b"", b"")) -> Packed:
+    """Return what crosses to C of these steps.
+
+    Args:
+        steps: in order.
+        before: the packed steps that they follow.
 
     Raises:
         ValueError: a string contains a NUL; it would shift all others.
     """
-    records: list[bytes] = []
-    texts: list[bytes] = []
-    offset = 0
-    for step in plan.steps:
-        strings, flags, value, fd, data = step.operands()
-        text = b"".join([string + b"\0" for string in strings])
-        if strings and text.count(0) != len(strings):
+    records, texts = [before[0]], [before[1]]
+    offset = len(before[1])
+    for step in steps:
+        strings, flags, value, fd, data, more = step.operands()
+        text = b"\0".join((*strings, b"")) if strings else b""
+        if text.count(0) != len(strings) or (more and data.count(0) != more):
             raise ValueError(f"embedded null byte: {step.describe()}")
-        count = len(strings)
+        count = len(strings) + more
         records.append(_STEP.pack(_kind(step.kind), fd, offset, count, flags, value))
         texts += text, data
         offset += len(text) + len(data)
@@ -61,22 +66,6 @@ def _kind(name: str) -> int:
 os.register_at_fork(after_in_child=lib.after_fork)
 
 
-@contextmanager
-def signals_blocked() -> Iterator[int]:
-    """Keep signal handlers from raising in the middle of something, and from running in a child.
-
-    Yields the signal mask as it was. A handler of Python's can still run when another thread takes
-    the signal: that only the caller can prevent.
-    """
-    mask = lib.get_signal_mask()
-    try:
-        # in here: the handler of a signal that came before may raise when it returns
-        lib.set_signal_mask(_ALL_SIGNALS)
-        yield mask
-    finally:
-        lib.set_signal_mask(mask)
-
-
 def wait_for_child(report: Any) -> int:
     """Return the pid of a child that waits for its parent; -ECANCELED when none will."""
     return int(lib.wait_for_child(report))
@@ -88,26 +77,36 @@ def let_go(report: Any, error: int) -> None:
 
 
 def spawn(plan: Plan, signal_mask: int, report: Any) -> None:
+    """Carry out a plan, see `spawn_packed`."""
+    packed = pack(plan)
+    write_init_plan(plan, packed, signal_mask)
+    spawn_packed(packed, signal_mask, report)
+
+
+def spawn_packed(packed: Packed, signal_mask: int, report: Any) -> None:
     """Have the shim carry out a plan; returns when the program runs or a step has failed.
 
     Args:
-        plan: what to do.
+        packed: what to do.
         signal_mask: of the program. All signals have to be blocked (`signals_blocked`).
         report: from `new_report`. It is the caller's, because an exception that a signal handler
             raises may come before this function can return anything.
 
     Raises:
-        ValueError: a string contains a NUL.
-        OSError: nothing was started: no memory for pyns-init's plan (ENOMEM).
+        OSError: nothing was started: the plan is malformed (EINVAL).
     """
-    steps, text = pack(plan)
-    for index, step in enumerate(plan, 1):
-        if isinstance(step, ExecuteInit):
-            header = _INIT_PLAN.pack(index, len(plan), step.tell, 0, signal_mask)
-            write_all(step.plan, header, steps, text)
+    steps, text = packed
     result = lib.spawn(steps, len(steps), text, len(text), signal_mask, report)
     if result < 0:
         raise OSError(-result, os.strerror(-result))
+
+
+def write_init_plan(plan: Plan, packed: Packed, signal_mask: int) -> None:
+    """Write what pyns-init reads, if it is part of the plan; OSError (ENOMEM) if it can't be."""
+    for index, step in enumerate(plan, 1):
+        if isinstance(step, ExecuteInit):
+            header = _INIT_PLAN.pack(index, len(plan), step.tell, 0, signal_mask)
+            write_all(step.plan, header, *packed)
 
 
 def write_all(fd: int, *blocks: bytes) -> None:

@@ -86,19 +86,24 @@ def tmpfs_limits(
 
 
 def attributes_of(mount: object) -> int:
-    """Return the MOUNT_ATTR_... that the fields read_only, nosuid, nodev and noexec ask for."""
+    """Return the MOUNT_ATTR_... that its fields read_only, nosuid, nodev and noexec ask for."""
     bits = {
         "read_only": MOUNT_ATTR_RDONLY,
         "nosuid": MOUNT_ATTR_NOSUID,
         "nodev": MOUNT_ATTR_NODEV,
         "noexec": MOUNT_ATTR_NOEXEC,
     }
-    return sum(bit for name, bit in bits.items() if getattr(mount, name))
+    return sum(bit for name, bit in bits.items() if getattr(mount, name, False))
 
 
 @dataclass(frozen=True)
 class Mount:
     """Something to mount."""
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the steps are the same each time."""
+        return True
 
     @property
     def place(self) -> bytes:

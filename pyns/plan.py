@@ -7,7 +7,7 @@ import math
 import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from pyns import capabilities
@@ -21,12 +21,12 @@ from pyns.command import (
     find_candidates,
     split_arguments,
 )
-from pyns.container import Container
-from pyns.idmap import Caller, IdMap, map_steps
+from pyns.container import USER_LIMITS, Container
+from pyns.idmap import Caller, IdMap, map_steps, uid_outside
 from pyns.joining import Joined, named
 from pyns.labels import label_steps
 from pyns.landlock import RestrictSelf
-from pyns.mounts import encode_target
+from pyns.mounts import attributes_of, encode_target
 from pyns.namespaces import Namespace
 from pyns.rlimits import rlimit_steps
 from pyns.rootfs import root_steps
@@ -37,11 +37,13 @@ from pyns.steps import (
     ChangeDirectory,
     Clone,
     CloneAgain,
+    CloseRange,
     DefaultSignal,
     DieWithParent,
     EnterCgroup,
     Execute,
     ExecuteInit,
+    HideMemory,
     LoopbackUp,
     NewKeyring,
     NewSession,
@@ -61,6 +63,7 @@ from pyns.steps import (
     Unshare,
     WriteProc,
 )
+from pyns.terminal_steps import OpenTerminal, SetControllingTerminal, SetTerminalOwner
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ def _as_json(value: Any) -> Any:
         return os.fsdecode(value)
     if isinstance(value, tuple):
         return [_as_json(item) for item in value]
+    if is_dataclass(value):
+        return {field.name: _as_json(getattr(value, field.name)) for field in fields(value)}
     return value.words() if isinstance(value, Namespace) else value
 
 
@@ -111,6 +116,7 @@ def build_plan(
     parent_pidfd: int = -1,
     proc: int = -1,
     init: ExecuteInit | None = None,
+    terminal: OpenTerminal | None = None,
 ) -> Plan:
     """Order everything that is asked for into steps. Each comment says what another order does.
 
@@ -120,14 +126,25 @@ def build_plan(
         entry: how the cgroups are entered.
         caller: who starts it.
         joins: the namespaces to join, opened.
-        parent_pidfd: of the thread that will clone, for `die_with_parent` and maps of ids.
-        proc: fd of the caller's /proc, for `max_user_namespaces`.
+        parent_pidfd: of the thread that will clone, for `die_with_parent` and what waits for it.
+        proc: fd of the caller's /proc, for `max_user_namespaces` and the like.
         init: how pyns-init is executed, if it is to be PID 1.
+        terminal: how the program's terminal is opened, if it is to have one of its own.
+
+    Raises:
+        ValueError: the command and the container contradict each other.
     """
     new = container.namespaces
     joined = container.joined
+    if Namespace.PID in new and command.process_group > 0:
+        raise ValueError(
+            f"process_group={command.process_group}: in a new PID namespace there are no groups "
+            "yet. 0 makes one"
+        )
     if new and not caller.is_privileged and Namespace.USER not in joined:
         new |= Namespace.USER  # lends him the right to the others (EPERM)
+    if Namespace.USER in new:
+        _check_ids(command, *_id_maps(container, caller))
     steps: list[Step] = []
 
     # The parent's part. A child born in its v2 cgroup has its limits before its first instruction.
@@ -150,9 +167,32 @@ def build_plan(
 
     # First of all: what follows is charged to the child's own limits.
     steps += [EnterCgroup(path, fd) for path, fd in entry.tasks]
+    # In the caller's /proc, while it is there (ENOENT), and as its owner: before the uid changes
+    # and the memory is hidden (EACCES). CPUs after the cgroups, whose cpuset decides which there
+    # are (EINVAL).
+    steps += scheduling_steps(
+        container.oom_score_adj,
+        container.nice,
+        container.cpu_affinity,
+        container.timer_slack_ns,
+        core_scheduling=container.core_scheduling,
+    )
+    steps += label_steps(container.apparmor_profile, container.selinux_label)
+    # Before anybody in there can look at the child, which has the caller's memory; but hidden, it
+    # can't write its maps and offsets (EACCES).
+    hides = bool(joins) and bool((Namespace.PID | Namespace.USER) & joined)
+    writes = bool(new & (Namespace.USER | Namespace.TIME)) or bool(container.network)
     if joins:
-        steps += _join_steps(joins, new & ~last)
+        steps += _join_steps(joins, new & ~last, hides=hides and not writes)
         late = Namespace(0)
+    # Before any change of ids, after which an ordinary caller may not look at the child (EACCES).
+    own_user = Namespace.USER in new & ~last | joined
+    steps += [
+        replace(
+            network.step(own_user=own_user, privileged=caller.is_privileged), pidfd=parent_pidfd
+        )
+        for network in container.network
+    ]
     if Namespace.USER in new & ~last:
         # As long as no id is mapped, no file can be made (EOVERFLOW). /proc is the caller's still.
         steps += _user_steps(container, caller, proc, parent_pidfd)
@@ -167,12 +207,8 @@ def build_plan(
                 )
             )
 
-    # In the caller's /proc, while it is there (ENOENT), and as its owner: before the uid changes
-    # (EACCES). CPUs after the cgroups, whose cpuset decides which there are (EINVAL).
-    steps += scheduling_steps(
-        container.oom_score_adj, container.nice, container.cpu_affinity, container.timer_slack_ns
-    )
-    steps += label_steps(container.apparmor_profile, container.selinux_label)
+    if hides and writes:
+        steps.append(HideMemory())
 
     # Names and network need capabilities: before the uid changes (EPERM).
     if container.hostname is not None:
@@ -189,13 +225,23 @@ def build_plan(
     steps += root_steps(
         container.root,
         container.all_mounts,
-        read_only=container.read_only,
+        attributes=attributes_of(container),
         masked=[encode_target(path) for path in container.masked_paths],
         protected=[encode_target(path) for path in container.read_only_paths],
     )
     # After all mounts: pivot_root says EINVAL to shared ones, open_tree to unbindable ones.
     if container.propagation in ("shared", "unbindable"):
         steps.append(SetPropagation(container.propagation))
+
+    # In the /dev/pts that the mounts make visible (ENOENT); before rlimits (EMFILE). Its owner can
+    # be changed until the uid or the user namespace changes (EPERM).
+    if terminal is not None:
+        owner = command.uid
+        if Namespace.USER in last:
+            owner = uid_outside(_id_maps(container, caller)[0], caller, command.uid)
+        steps.append(terminal)
+        if owner is not None:
+            steps.append(SetTerminalOwner(owner, terminal.fd))
 
     # After the root and the mounts, and a path in what they make visible. While the caller may
     # still enter it: before the uid changes, as subprocess does.
@@ -212,7 +258,7 @@ def build_plan(
     steps += rlimit_steps(container.rlimits or ())
     # An init would be the one to lead a session or a group. It leaves these to the program.
     if init is None:
-        steps += _own_steps(container, command)
+        steps += _own_steps(container, command, terminal)
 
     if Namespace.USER in last:
         # After all that needs capabilities over anything else (EPERM).
@@ -249,12 +295,14 @@ def build_plan(
         steps.append(RestrictSelf())
 
     # After everything that opens files: what is not passed on is closed (CVE-2024-21626).
-    steps += command.fd_steps(init)
+    steps += command.fd_steps(init, terminal)
     # Whatever the program must not be able to undo has been done: it is the init's as well. What
     # follows is the program's alone, and has to do without privileges, which execve takes from
     # any user but root.
     if init is not None:
-        steps += [init, *_own_steps(container, command)]
+        steps += [init, *_own_steps(container, command, terminal)]
+        if terminal is not None:
+            steps.append(CloseRange(terminal.fd, terminal.fd))
     # Last of all that can fail: with a signal let in earlier, the child could end half-way.
     steps.append(RestoreSignalMask())
     # After everything but the program: a filter goes for every call from here on.
@@ -264,7 +312,32 @@ def build_plan(
     return Plan(tuple(steps))
 
 
-def _join_steps(joins: Sequence[Joined], new: Namespace) -> Iterator[Step]:
+def _id_maps(container: Container, caller: Caller) -> tuple[Sequence[IdMap], Sequence[IdMap]]:
+    return (
+        (IdMap(caller.uid, caller.uid),) if container.uid_map is None else container.uid_map,
+        (IdMap(caller.gid, caller.gid),) if container.gid_map is None else container.gid_map,
+    )
+
+
+def _check_ids(command: Command, uid_map: Sequence[IdMap], gid_map: Sequence[IdMap]) -> None:
+    for what, numbers, maps in (
+        ("user", (command.uid,), uid_map),
+        ("group", (command.gid,), gid_map),
+        ("extra_groups", command.groups or (), gid_map),
+    ):
+        for number in numbers:
+            if number is not None and not any(number in m.all_inside for m in maps):
+                known = ", ".join(map(str, maps)) or "nothing"
+                kind = "uid" if what == "user" else "gid"
+                raise ValueError(
+                    f"{what}: {number} is nobody in the container's user namespace: {kind}_map is "
+                    f"{known} (inside, outside, count)"
+                )
+
+
+def _join_steps(joins: Sequence[Joined], new: Namespace, *, hides: bool) -> Iterator[Step]:
+    if hides:
+        yield HideMemory()
     # The user namespace first: it gives the right to the others (EPERM).
     for join in sorted(joins, key=lambda join: Namespace.USER not in join.namespaces):
         yield SetNamespaces(join.namespaces, join.path, join.fd)
@@ -284,25 +357,26 @@ def _join_steps(joins: Sequence[Joined], new: Namespace) -> Iterator[Step]:
 def _user_steps(
     container: Container, caller: Caller, proc: int, parent_pidfd: int
 ) -> Iterator[Step]:
-    yield from map_steps(
-        (IdMap(caller.uid, caller.uid),) if container.uid_map is None else container.uid_map,
-        (IdMap(caller.gid, caller.gid),) if container.gid_map is None else container.gid_map,
-        caller,
-        parent_pidfd,
-    )
-    if container.max_user_namespaces is not None:
-        # a limit of the namespace that one is in: not before, when it would be the caller's
-        limit = str(container.max_user_namespaces)
-        yield WriteProc("/proc/sys/user/max_user_namespaces", limit, proc)
+    yield from map_steps(*_id_maps(container, caller), caller, parent_pidfd)
+    for name in USER_LIMITS:
+        limit = getattr(container, name)
+        if limit is not None:
+            # of the namespace that one is in: not before, when it would be the caller's
+            yield WriteProc(f"/proc/sys/user/{name}", str(limit), proc)
 
 
-def _own_steps(container: Container, command: Command) -> Iterator[Step]:
+def _own_steps(
+    container: Container, command: Command, terminal: OpenTerminal | None
+) -> Iterator[Step]:
     if command.restore_signals:
         yield from (DefaultSignal(signal.SIGPIPE), DefaultSignal(signal.SIGXFSZ))
     if container.reset_signals:
         yield ResetSignals()
-    if command.start_new_session or container.new_session:
+    if command.start_new_session or container.new_session or terminal is not None:
         yield NewSession()
+    if terminal is not None:
+        # only a session's leader may, and before there is another one (EPERM)
+        yield SetControllingTerminal(terminal.fd)
     if command.process_group >= 0:
         # after the session: a session's leader can't change its group (EPERM)
         yield SetProcessGroup(command.process_group)

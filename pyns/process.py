@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -23,54 +23,71 @@ from pyns.command import (
     Arguments,
     Command,
     Environment,
-    check_pass_fds,
     encode_arguments,
     encode_cwd,
     encode_environment,
     find_candidates,
     split_arguments,
 )
+from pyns.companions import Companions
 from pyns.container import Container
+from pyns.descriptors import arrange
 from pyns.errors import CgroupError
 from pyns.init import read_status
 from pyns.joining import foreign
 from pyns.marshal import signals_blocked
+from pyns.master import Size, Terminal, check_size, parse_size
 from pyns.mounts import StrPath
-from pyns.namespaces import Namespace
+from pyns.namespaces import Fd, Namespace
+from pyns.namespaces.targets import (
+    HasFileno,
+    check_alive,
+    check_in_proc,
+    check_process,
+    opened,
+    pid_of,
+)
 from pyns.spawn import Child, spawn
+from pyns.terminal import relay
 
 if TYPE_CHECKING:
     from typing import Unpack
 
+_NO_PIPES = (-1,) * 6
 _NOT_ISOLATED = Container(namespaces=Namespace(0))
-_Stream = int | IO[Any] | None
+Stream = int | IO[Any] | None
 
 
-class PopenOptions(TypedDict, total=False):
-    """The keyword arguments of subprocess.Popen that start a program here."""
+class SpawnOptions(TypedDict, total=False):
+    """The keyword arguments of subprocess.Popen that are about the child alone."""
 
-    bufsize: int
     executable: StrPath | None
-    stdin: _Stream
-    stdout: _Stream
-    stderr: _Stream
     close_fds: bool
-    shell: bool
     cwd: StrPath | None
     env: Environment | None
-    universal_newlines: bool | None
     restore_signals: bool
     start_new_session: bool
     pass_fds: Collection[int]
     user: str | int | None
     group: str | int | None
     extra_groups: Collection[str | int] | None
-    encoding: str | None
-    errors: str | None
-    text: bool | None
     umask: int
     pipesize: int
     process_group: int | None
+
+
+class PopenOptions(SpawnOptions, total=False):
+    """The keyword arguments of subprocess.Popen that start a program here."""
+
+    bufsize: int
+    stdin: Stream
+    stdout: Stream
+    stderr: Stream
+    shell: bool
+    universal_newlines: bool | None
+    encoding: str | None
+    errors: str | None
+    text: bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,10 +135,13 @@ class Process(subprocess.Popen[Any]):
     Args:
         args: as for subprocess.Popen, like all other arguments.
         container: what to isolate; None for nothing.
+        terminal: whether it has a controlling terminal of its own, see `clone_into`.
 
     Attributes:
         container: what it was given; None for nothing.
         cgroup: the group that it is or was in; None if that is the caller's own.
+        terminal: master end of its terminal, an unbuffered binary file; None without one. Its
+            end is b"". Closing it, as the end of `with` does, hangs up (SIGHUP).
         usage: what it has used; None until its end was noticed (poll, wait, communicate, with).
 
     Raises:
@@ -139,22 +159,32 @@ class Process(subprocess.Popen[Any]):
 
     container: Container | None
     cgroup: Cgroup | None = None
-    usage: Usage | None = None
+    terminal: Terminal | None = None
 
     _pidfd = -1
     _told = -1  # fd on which its init tells how the program ended
     _owner = -1  # pid of the process that it is a child of
     _private_cgroup: Cgroup | None = None
+    _companions: Companions | None = None
     _run: Run | None = None  # in the group that it was given
     _rusage: struct_rusage | None = None
+    _usage: Usage | None = None
     _settled = False
+    _shows = False  # stdout or stderr is its terminal
     _signal_mask = 0  # of the caller
     _start = _wall = 0.0
 
-    def __init__(self, *args: Any, container: Container | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        container: Container | None = None,
+        terminal: Size = False,
+        **options: Any,
+    ) -> None:
         if container is not None and not isinstance(container, Container):
             raise TypeError(f"container={container!r} is not a Container")
         self.container = container
+        self._size = parse_size(terminal)
         self._settle_lock = threading.Lock()
         try:
             # What a signal handler raises comes before the program is there, or when it is known
@@ -170,9 +200,10 @@ class Process(subprocess.Popen[Any]):
         if self._child_created and self.returncode is None:
             with signals_blocked():
                 self.kill()
-                for stream in filter(None, (self.stdin, self.stdout, self.stderr)):
-                    with suppress(OSError):  # what was buffered can't be written any more
-                        stream.close()
+                for stream in (self.stdin, self.stdout, self.stderr, self.terminal):
+                    if stream is not None:
+                        with suppress(OSError):  # what was buffered can't be written any more
+                            stream.close()
             self.wait()
             self._close_pidfd()
 
@@ -180,6 +211,29 @@ class Process(subprocess.Popen[Any]):
     def pidfd(self) -> int:
         """The pidfd, for poll, waitid and pidfd_send_signal; closed by `with`, else at the end."""
         return self._pidfd
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it has used; None until its end was noticed (poll, wait, communicate, with)."""
+        if self._usage is None and self._settled:
+            self._usage = _usage_of_process(self._wall, self._rusage)
+        return self._usage
+
+    def fileno(self) -> int:
+        """Return the pidfd, which is readable once it has ended: for select, selectors, asyncio.
+
+        Raises:
+            ProcessLookupError: it has ended, and the pidfd is closed.
+        """
+        if self._pidfd < 0:
+            raise ProcessLookupError(errno.ESRCH, f"process {self.pid} has ended")
+        return self._pidfd
+
+    def _get_handles(self, stdin: Stream, stdout: Stream, stderr: Stream) -> tuple[int, ...]:
+        if self._size is not None and stdout is None and stderr == subprocess.STDOUT:
+            stderr = None  # where stdout goes, the terminal; to subprocess it is the caller's
+        handles: tuple[int, ...] = super()._get_handles(stdin, stdout, stderr)  # type: ignore[misc]
+        return handles
 
     def _execute_child(  # the signature is subprocess.Popen's
         self,
@@ -208,21 +262,28 @@ class Process(subprocess.Popen[Any]):
         process_group: int,
     ) -> None:
         if preexec_fn is not None:
-            raise ValueError("preexec_fn: Python can't run in the child, which shares our memory")
+            raise ValueError(
+                "preexec_fn: Python can't run in the child, which shares our memory. There are "
+                "start_new_session, process_group, umask, user, ... and the fields of Container, "
+                "such as rlimits, nice, cpu_affinity, die_with_parent"
+            )
         argv = split_arguments(args, shell, executable)
         program = argv[0] if executable is None else executable
         sys.audit("subprocess.Popen", program, argv, cwd, env)
         container, child = self.container or _NOT_ISOLATED, Child()
-        env = container.environment if env is None else env
+        if env is None and container.env is not None:
+            env = container.environment
+        pipes = (p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
         try:
-            with ExitStack() as moved:
+            with ExitStack() as copies:
+                stdio, passed = arrange((p2cread, c2pwrite, errwrite), pass_fds, copies)
                 command = Command(
                     arguments=encode_arguments(argv),
                     candidates=find_candidates(program, env),
                     environment=encode_environment(env),
                     cwd=encode_cwd(cwd, may_be_hidden=container.may_hide_cwd),
-                    stdio=_move_low_fds((p2cread, c2pwrite, errwrite), moved),
-                    pass_fds=check_pass_fds(pass_fds),
+                    stdio=stdio,
+                    pass_fds=tuple(passed.items()),
                     close_fds=close_fds,
                     restore_signals=restore_signals,
                     umask=umask,
@@ -238,17 +299,21 @@ class Process(subprocess.Popen[Any]):
                     with _gone_is_fine():  # spawn says it
                         self._run = container.cgroup.start_run()
                 self._start = time.monotonic()
-                spawn(child, container, command, self._signal_mask)
-            self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
+                spawn(child, container, command, self._signal_mask, self._size)
+            if pipes != _NO_PIPES:
+                self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
             self.pid, self._pidfd = child.report.pid, child.report.pidfd
             self._owner, self._private_cgroup = os.getpid(), child.private_cgroup
-            self._told = child.told
+            self._told, self.terminal = child.told, child.terminal
+            self._shows = self.terminal is not None and -1 in (c2pwrite, errwrite)
+            if container.network:
+                self._companions = child.companions
             self.cgroup = child.private_cgroup or container.cgroup
             self._child_created = True
         except BaseException:
             # also when a signal handler raised: the caller gets no Process to wait for
             self._child_created, self._pidfd, self._told = False, -1, -1
-            self._private_cgroup = None
+            self._private_cgroup, self.terminal = None, None
             child.abandon()
             if self._run is not None:
                 self._run.close()
@@ -300,10 +365,20 @@ class Process(subprocess.Popen[Any]):
         # a forked child inherits this object, but neither the process nor its group
         if self.returncode is None or self._settled or self._owner != os.getpid():
             return
+        if (
+            self._private_cgroup is None
+            and self._run is None
+            and self._companions is None
+            and self._told < 0
+        ):
+            self._settled = True  # nothing is to be let go of
+            return
         with signals_blocked():
             if not self._settle_lock.acquire(blocking):
                 return  # another thread, or the code that this signal handler interrupts, is at it
             try:
+                if self._companions is not None:
+                    self._companions.end()
                 group, run = self._private_cgroup, self._run
                 if group is not None:
                     group.end_processes()
@@ -312,16 +387,15 @@ class Process(subprocess.Popen[Any]):
                 elif run is not None:
                     self._note_usage(run.end)
                     run.close()
-                self.usage = self.usage or _usage_of_process(self._wall, self._rusage)
                 self._private_cgroup, self._run, self._settled = None, None, True
                 self._close_told()
             finally:
                 self._settle_lock.release()
 
     def _note_usage(self, read: Callable[[], Stats]) -> None:
-        if self.usage is None:
+        if self._usage is None:
             with _gone_is_fine():
-                self.usage = _usage_of_group(self._wall, read())
+                self._usage = _usage_of_group(self._wall, read())
 
     def send_signal(self, sig: int) -> None:
         """Send a signal through the pidfd, which can't mean another process of the same pid."""
@@ -333,6 +407,36 @@ class Process(subprocess.Popen[Any]):
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, sig)
 
+    def resize(self, rows: int, columns: int) -> None:
+        """Set the size of its terminal's window; the foreground gets SIGWINCH if it is another one.
+
+        Args:
+            rows: lines, 1 to 65535.
+            columns: characters in each, 1 to 65535.
+
+        Raises:
+            ValueError: it has no terminal, it is closed, or a number is out of range.
+        """
+        if self.terminal is None:
+            raise ValueError("the program has no terminal: start it with terminal=True")
+        termios.tcsetwinsize(self.terminal, check_size(rows, columns))
+
+    def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:  # noqa: A002
+        """Read and write pipes, as subprocess does; no terminal.
+
+        Args:
+            input: what it reads from stdin.
+            timeout: seconds.
+
+        Raises:
+            ValueError: its stdout or stderr is its terminal. Nobody would read that, and the
+                program wait for ever. `terminal.read()` reads it, `pyns.terminal.relay` shows it.
+            subprocess.TimeoutExpired: it has not ended by then.
+        """
+        if self._shows:
+            raise ValueError("communicate() reads pipes, not a terminal: use process.terminal")
+        return super().communicate(input, timeout)
+
     def __exit__(
         self,
         exc_type: type[BaseException] | None,
@@ -340,18 +444,22 @@ class Process(subprocess.Popen[Any]):
         traceback: TracebackType | None,
     ) -> None:
         try:
+            if self.terminal is not None:
+                self.terminal.close()
             super().__exit__(exc_type, value, traceback)
         finally:
             if self.returncode is not None:
                 self._close_pidfd()
 
     def __del__(self, *args: Any, **options: Any) -> None:
+        if not self._child_created:
+            return
         with signals_blocked():  # what a handler raised would be lost, and with it the rest of this
-            super().__del__(*args, **options)
-            if self._child_created:
-                self._settle(blocking=False)
-                self._close_pidfd()
-                self._close_told()
+            if self.returncode is None:
+                super().__del__(*args, **options)
+            self._settle(blocking=False)
+            self._close_pidfd()
+            self._close_told()
 
     def _close_told(self) -> None:
         fd, self._told = self._told, -1
@@ -363,20 +471,6 @@ class Process(subprocess.Popen[Any]):
             fd, self._pidfd = self._pidfd, -1
             if fd >= 0:
                 os.close(fd)
-
-
-def _move_low_fds(fds: tuple[int, int, int], moved: ExitStack) -> tuple[int, int, int]:
-    """Copy fds out of the way of the numbers 0 to 2 that the child is about to overwrite."""
-
-    def above(number: int, fd: int) -> int:
-        if fd in (-1, number) or fd > 2:
-            return fd
-        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-        moved.callback(os.close, copy)
-        return copy
-
-    stdin, stdout, stderr = fds
-    return above(0, stdin), above(1, stdout), above(2, stderr)
 
 
 @contextmanager
@@ -418,7 +512,11 @@ class Completed(subprocess.CompletedProcess[Any]):
 
 
 def clone_into(
-    target: Container | Process | int, args: Arguments, **popen_options: Unpack[PopenOptions]
+    target: Container | int | HasFileno,
+    args: Arguments,
+    *,
+    terminal: Size = False,
+    **popen_options: Unpack[PopenOptions],
 ) -> Process:
     """Start a program in a new container, or in one that is running.
 
@@ -426,21 +524,30 @@ def clone_into(
     process: in all its namespaces but that of time, in its cgroups, with its root.
 
     Args:
-        target: what to isolate; or a process, or a pid, whose container to enter.
+        target: what to isolate; or the process whose container to enter: a `Process`, a pid, or a
+            pidfd (`Fd(pidfd)`, or what has it as `fileno()`).
         args: the program and its arguments, as for subprocess.Popen; it is looked up in PATH inside
             the new root.
-        popen_options: stdin, stdout, env, cwd, text, ... of subprocess.Popen.
+        terminal: whether it leads a session with a controlling terminal of its own, which is also
+            its stdin, stdout and stderr unless these are given. True: as large as the caller's, or
+            24 rows of 80 columns; else (rows, columns), or what os.get_terminal_size says. It is
+            opened in the /dev/pts that the program sees: with `Dev`, the container's own.
+        popen_options: stdin, stdout, env, cwd, text, ... of subprocess.Popen. `pass_fds` may be a
+            mapping as well, from numbers inside to fds. `cwd`, `executable` and the shell are those
+            inside; names of a `user` and of groups are looked up outside.
 
     Returns:
         The running program, a subprocess.Popen.
 
     Raises:
         ValueError: what was asked makes no sense. Like all that follow, it leaves nothing behind.
+        ProcessLookupError: the process to enter has ended.
         FileNotFoundError, PermissionError: the program or its cwd, as subprocess raises them.
         SpawnError: the kernel refused another step: EPERM without the privilege, ENOENT for a root
             or a source that is not there.
         CgroupError: a cgroup can't be made or entered: EOPNOTSUPP for a controller that this host
             lacks, EACCES without the right, EBUSY if it is frozen.
+        ImportError: Veth or Device without pyroute2.
 
     Needs: CAP_SYS_ADMIN for namespaces, write access to cgroups for limits; Linux 5.14.
     Source: clone(2), pivot_root(2), cgroups(7).
@@ -451,62 +558,76 @@ def clone_into(
         0
     """
     process = Process.__new__(Process)
-    _start(process, target, args, popen_options)
+    _start(process, target, args, terminal, popen_options)
     return process
 
 
 def _start(
-    process: Process, target: Container | Process | int, args: Arguments, options: PopenOptions
+    process: Process,
+    target: Container | int | HasFileno,
+    args: Arguments,
+    terminal: Size,
+    options: PopenOptions,
 ) -> None:
     """Start a program as a Process that the caller has already: a handler may raise at any time."""
     try:
         with _container_of(target) as container:
-            Process.__init__(process, args, container=container, **options)
+            Process.__init__(process, args, container=container, terminal=terminal, **options)
+        if container is not target:
+            process.container = None  # it has names for what is closed now
     except BaseException:
         process._abandon()
         raise
 
 
 @contextmanager
-def _container_of(target: Container | Process | int) -> Iterator[Container]:
+def _container_of(target: Container | int | HasFileno) -> Iterator[Container]:
     """Yield what a target is: of a process, its namespaces and cgroups."""
     if isinstance(target, Container):
         yield target
         return
-    if isinstance(target, bool) or not isinstance(target, (Process, int)):
-        raise TypeError(f"target={target!r} is not a Container, a Process or a pid")
-    pid = target if isinstance(target, int) else target.pid
-    kinds = foreign(pid) & ~Namespace.TIME
-    group = Cgroup.of(pid, foreign=True)
-    try:
-        yield Container(
-            namespaces=Namespace(0),
-            join={kinds: pid} if kinds else {},
-            cgroup=group if group.paths else None,
-        )
-    finally:
-        group.close()
+    check_process("target=", target, "a Container, a Process, a pid or a pidfd")
+    with opened(target) as pidfd:
+        pid = pid_of(pidfd)
+        if pid is None:
+            raise ValueError(f"target: fd {pidfd} is not a pidfd")
+        check_in_proc(pid)
+        kinds = foreign(pid) & ~Namespace.TIME
+        group = Cgroup.of(pid, foreign=True)
+        try:
+            # what was read is about this process; of one that has ended, it would be less than all
+            check_alive(pidfd)
+            yield Container(
+                namespaces=Namespace(0),
+                join={kinds: Fd(pidfd)} if kinds else {},
+                cgroup=group if group.paths else None,
+            )
+        finally:
+            group.close()
 
 
 def run(
-    target: Container | Process | int,
+    target: Container | int | HasFileno,
     args: Arguments,
     *,
     input: str | bytes | None = None,  # noqa: A002  subprocess.run's name
     capture_output: bool = False,
     timeout: float | None = None,
     check: bool = False,
+    terminal: Size = False,
     **popen_options: Unpack[PopenOptions],
 ) -> Completed:
-    r"""Run a program in a new container and wait for its end, as subprocess.run does.
+    r"""Run a program in a container and wait for its end, as subprocess.run does.
 
     Args:
-        target: what to isolate.
+        target: what to isolate, or the process whose container to enter, as for `clone_into`.
         args: as for `clone_into`.
         input: what it reads from stdin.
         capture_output: whether stdout and stderr are returned.
         timeout: seconds, after which it is killed.
         check: whether a status other than 0 is an error.
+        terminal: as for `clone_into`. Unless there are pipes, it is connected with the caller's
+            stdin and stdout (`pyns.terminal.relay`).
         popen_options: as for `clone_into`.
 
     Returns:
@@ -532,15 +653,22 @@ def run(
         if popen_options.get("stdout") is not None or popen_options.get("stderr") is not None:
             raise ValueError("stdout and stderr arguments may not be used with capture_output.")
         popen_options["stdout"] = popen_options["stderr"] = subprocess.PIPE
-    process = Process.__new__(Process)
+    given = [popen_options.get(name) for name in ("stdin", "stdout", "stderr")]
+    relayed = terminal is not False and subprocess.PIPE not in given
+    if terminal is not False and not relayed and None in given[1:]:
+        raise ValueError("beside a terminal, stdout and stderr are both pipes or files, or neither")
+    process, stdout, stderr = Process.__new__(Process), None, None
     try:
-        _start(process, target, args, popen_options)
-        stdout, stderr = process.communicate(input, timeout=timeout)
-        returncode = process.wait()
+        _start(process, target, args, terminal, popen_options)
+        if relayed:
+            relay(process, timeout=timeout)
+        else:
+            stdout, stderr = process.communicate(input, timeout=timeout)
+        with process:
+            returncode = process.wait()
     except BaseException:
         process._abandon()
         raise
-    process._close_pidfd()
     if check and returncode:
         raise subprocess.CalledProcessError(returncode, args, stdout, stderr)
     completed = Completed(args, returncode, stdout, stderr)

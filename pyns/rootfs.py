@@ -9,14 +9,14 @@ from pyns.entries import arrange
 from pyns.masks import mask_steps, prepare_steps
 from pyns.mount_steps import AttachRoot, SetRootAttributes
 from pyns.mounts import Filesystem, Mount, StrPath
-from pyns.steps import MOUNT_ATTR_RDONLY, HostRoot, NewRoot, PivotRoot, Step
+from pyns.steps import HostRoot, NewRoot, PivotRoot, Step
 
 
 def root_steps(
     root: StrPath | Filesystem | None,
     mounts: Iterable[Mount],
     *,
-    read_only: bool = False,
+    attributes: int = 0,
     masked: Sequence[bytes] = (),
     protected: Sequence[bytes] = (),
 ) -> Iterator[Step]:
@@ -26,7 +26,7 @@ def root_steps(
         root: directory of the caller's, or a new filesystem, that becomes /; None to keep the
             caller's root.
         mounts: in this order, beneath that root.
-        read_only: whether the root, with what was mounted below it before, is read-only.
+        attributes: MOUNT_ATTR_... of the root, with what was mounted below it before.
         masked: paths beneath the root that are hidden.
         protected: paths beneath the root that are read-only.
     """
@@ -38,18 +38,18 @@ def root_steps(
     elif root is not None:
         # first: a mount made beneath it now would be hidden under the copy
         yield NewRoot(os.fsencode(root))
-    elif arranged or read_only or masked or protected:
+    elif arranged or attributes or masked or protected:
         yield HostRoot()
     if masked:
         yield from prepare_steps()
-    if read_only and not isinstance(root, Filesystem):
+    if attributes and not isinstance(root, Filesystem):
         # before the mounts, which say for themselves whether they can be written
-        yield SetRootAttributes(MOUNT_ATTR_RDONLY, below=True)
+        yield SetRootAttributes(attributes, below=True)
     for mount, entries in arranged:
         yield from mount.steps(entries) if isinstance(mount, Filesystem) else mount.steps()
-    if read_only:
+    if attributes:
         # after the mounts: missing targets would be EROFS
-        yield SetRootAttributes(MOUNT_ATTR_RDONLY, below=False)
+        yield SetRootAttributes(attributes, below=False)
     # after the mounts, which may bring what is to be hidden
     yield from mask_steps(masked, protected)
     if root is not None:

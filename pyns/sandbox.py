@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import resource
 from collections.abc import Iterator, Sequence
 from glob import glob
+from pathlib import Path
 from typing import Any
 
 from pyns import seccomp
@@ -19,7 +21,7 @@ from pyns.masks import MASKED_PATHS, READ_ONLY_PATHS
 from pyns.mounts import Bind, Filesystem, Mount, StrPath, Tmpfs
 from pyns.namespaces import Namespace
 
-LIMITS = Limits(memory_max="1G", pids_max=256)
+LIMITS = Limits(memory_max="1G", memory_swap_max=0, pids_max=256)
 USER = 1000  # who the program is, inside
 
 # All but TIME, which would take Linux 6.2 and protects from nothing.
@@ -54,11 +56,17 @@ def preset(
         host_id: uid and gid outside, if the caller is privileged.
     """
     uid, gid = (host_id, host_id) if caller.is_privileged else caller
-    own = (Proc(), Dev(read_only=True), Tmpfs("/tmp", size="256M", inodes=65536))  # noqa: S108
+    own = (
+        Proc(),
+        Dev(read_only=True, pts_max=64),
+        Tmpfs("/tmp", size="256M", inodes=65536),  # noqa: S108
+    )
     return {
         "namespaces": _NAMESPACES,
         "root": Tmpfs("/", size="1M", mode=0o755, inodes=1024) if root is None else root,
         "read_only": True,
+        "nosuid": True,
+        "nodev": True,
         "mounts": (*(_system() if root is None else ()), *own, *mounts),
         "masked_paths": MASKED_PATHS,
         "read_only_paths": READ_ONLY_PATHS,
@@ -66,10 +74,15 @@ def preset(
         "uid_map": (IdMap(USER, uid),),
         "gid_map": (IdMap(USER, gid),),
         "max_user_namespaces": 0,
+        "max_inotify_instances": 8,
         "rlimits": {
-            "core": 0,
+            # with 0 the kernel still starts what core_pattern names, as root outside (core(5))
+            "core": _at_most(resource.RLIMIT_CORE, 1),
             "nofile": _at_most(resource.RLIMIT_NOFILE, 1024),
             "nproc": _at_most(resource.RLIMIT_NPROC, 256),
+            # what it has of these, the caller has not
+            "sigpending": _at_most(resource.RLIMIT_SIGPENDING, 1024),
+            "msgqueue": _at_most(resource.RLIMIT_MSGQUEUE, 65536),
         },
         "capabilities": (),
         "no_new_privileges": True,
@@ -84,13 +97,38 @@ def preset(
     }
 
 
-def possible_limits() -> Limits | None:
-    """Return the preset's limits, or None where the caller can't have a cgroup: found by trying."""
-    try:
-        Cgroup.create(limits=LIMITS).remove()
-    except CgroupError:
-        return None
-    return LIMITS
+def possible_limits(parent: Cgroup | None) -> Limits | None:
+    """Return the preset's limits, found by trying.
+
+    Args:
+        parent: where the group is to be; None for wherever it can be. Then the answer may be None:
+            the caller can't have a cgroup.
+    """
+    # some kernels do not count swap
+    for limits in (LIMITS, dataclasses.replace(LIMITS, memory_swap_max=None)):
+        try:
+            Cgroup.create(limits=limits, parent=parent).remove()
+        except CgroupError:
+            continue
+        return limits
+    return None if parent is None else LIMITS
+
+
+def check_host_id(host_id: int, caller: Caller) -> None:
+    """Raise ValueError for an id that the caller can't give to the program, or had better not."""
+    IdMap(USER, host_id)
+    if host_id == 0:
+        raise ValueError("host_id=0 would be the host's root: what it may, the program may")
+    if not caller.is_privileged:
+        return
+    for kind in ("uid", "gid"):
+        lines = Path(f"/proc/self/{kind}_map").read_text().splitlines()
+        ranges = [tuple(map(int, line.split())) for line in lines]
+        if not any(first <= host_id < first + count for first, _, count in ranges):
+            raise ValueError(
+                f"host_id={host_id} is no {kind} of the caller's user namespace: give one of "
+                f"/proc/self/{kind}_map that is not 0, or uid_map and gid_map"
+            )
 
 
 def _system() -> Iterator[Mount]:

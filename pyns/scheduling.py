@@ -85,6 +85,23 @@ class SetTimerSlack(Step):
         return Operands(value=self.nanoseconds)
 
 
+@dataclass(frozen=True)
+class NewCoreCookie(Step):
+    """Has tasks with another cookie kept off its CPU core (PR_SCHED_CORE(2const))."""
+
+    kind = "new_core_cookie"
+
+    def describe(self) -> str:
+        return "share a CPU core only with its own children: a new core scheduling cookie"
+
+    def hint(self, error: int) -> str | None:
+        return {
+            errno.ENODEV: "No core of this machine runs two threads at once (SMT): leave "
+            "core_scheduling out, nobody can share one",
+            errno.EINVAL: "This kernel was built without CONFIG_SCHED_CORE",
+        }.get(error)
+
+
 def parse_cpus(cpus: Collection[int]) -> tuple[int, ...]:
     """Return the CPUs in order, each once.
 
@@ -120,6 +137,8 @@ def scheduling_steps(
     nice: int | None,
     cpus: Collection[int] | None,
     timer_slack_ns: int | None,
+    *,
+    core_scheduling: bool = False,
 ) -> Iterator[Step]:
     """Yield a step for each that is given."""
     if oom_score_adj is not None:
@@ -130,3 +149,5 @@ def scheduling_steps(
         yield SetAffinity(parse_cpus(cpus))
     if timer_slack_ns is not None:
         yield SetTimerSlack(timer_slack_ns)
+    if core_scheduling:
+        yield NewCoreCookie()

@@ -54,7 +54,7 @@ class Case:
 
     argument: int
     value: int
-    action: int
+    action: int | Cases  # by another argument
     mask: int = _ALL
 
 
@@ -145,7 +145,8 @@ def _apply(rule: Rule) -> list[_Instruction]:
         code.append((_LOAD, 0, 0, _ARGUMENTS_AT + 8 * case.argument))
         if case.mask != _ALL:
             code.append((_AND, 0, 0, case.mask))
-        code += [(_JUMP_EQUAL, 0, 1, case.value), (_RETURN, 0, 0, case.action)]
+        then = _apply(case.action)
+        code += [(_JUMP_EQUAL, 0, len(then), case.value), *then]
     return [*code, (_RETURN, 0, 0, rule.otherwise)]
 
 
@@ -199,7 +200,8 @@ _MISSING = "clone3 io_uring_setup io_uring_enter io_uring_register"
 
 _NAMESPACES = 0x7E020000  # CLONE_NEWNS ... CLONE_NEWNET
 _NEWTIME = 0x80  # to clone(2), a bit of the exit signal
-_FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK: not AF_VSOCK, AF_ALG, ...
+_FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6: not AF_VSOCK, AF_ALG, ...
+_AF_NETLINK, _NETLINK_ROUTE = 16, 0  # of its own interfaces; others tell of the host's devices, ...
 _TERMINAL = (0x5412, 0x541C, 0x5423)  # TIOCSTI, TIOCLINUX, TIOCSETD
 # PER_LINUX, PER_LINUX32, both with UNAME26, and the question
 _PERSONALITIES = (0, 8, 0x20000, 0x20008, _ALL)
@@ -211,7 +213,9 @@ def _only(argument: int, values: Collection[int], error: int) -> Cases:
 
 def _by_argument() -> dict[str, Cases]:
     eperm = fail(errno.EPERM)
+    netlink = Case(0, _AF_NETLINK, _only(2, (_NETLINK_ROUTE,), errno.EPROTONOSUPPORT))
     families = _only(0, _FAMILIES, errno.EAFNOSUPPORT)
+    families = Cases((*families.cases, netlink), families.otherwise)
     return {
         "clone": Cases((Case(0, 0, ALLOW, mask=_NAMESPACES),), eperm),
         "unshare": Cases((Case(0, 0, ALLOW, mask=_NAMESPACES | _NEWTIME),), eperm),
@@ -229,8 +233,8 @@ def default(
 
     It refuses new namespaces, mounts, keyrings, bpf, perf, userfaultfd, modules, kexec, ptrace,
     handles, NUMA, clocks, ports, typing into a terminal (EPERM); sockets but those of UNIX, IP and
-    netlink (EAFNOSUPPORT); clone3, io_uring and what is newer than Linux 6.18 (ENOSYS). Another
-    architecture's entry kills.
+    NETLINK_ROUTE (EAFNOSUPPORT, EPROTONOSUPPORT); clone3, io_uring and what is newer than Linux
+    6.18 (ENOSYS). Another architecture's entry kills.
 
     Args:
         allow: names to allow all the same, such as "ptrace" for a debugger.

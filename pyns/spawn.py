@@ -8,25 +8,49 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyns import kernel, marshal
 from pyns.cgroups import Cgroup
 from pyns.cgroups.cgroup import Entry
 from pyns.command import Command
-from pyns.container import Container
-from pyns.errors import SpawnError, noted
-from pyns.idmap import Caller, write_maps
+from pyns.companions import Companions
+from pyns.container import USER_LIMITS, Container
+from pyns.errors import NotPermittedError, SpawnError, noted
+from pyns.idmap import Caller
 from pyns.init import open_init, read_start
-from pyns.joining import opened
+from pyns.joining import Joined, opened
+from pyns.links import Device, Veth
+from pyns.master import Terminal, open_handover, receive
 from pyns.namespaces import Namespace
+from pyns.netlink import check_pyroute2
 from pyns.plan import Plan, build_plan
-from pyns.steps import BirthInCgroup, ChangeDirectory, Clone, Execute, Unshare, WaitForParent
+from pyns.steps import (
+    BirthInCgroup,
+    ChangeDirectory,
+    Clone,
+    Execute,
+    ExecuteInit,
+    NewSession,
+    SetGid,
+    SetGroups,
+    SetProcessGroup,
+    SetUid,
+    Step,
+    Unshare,
+    WaitForParent,
+)
+from pyns.terminal_steps import OpenTerminal
 
 # What clone3 says of the cgroup to be born in, and of nothing else (clone(2)).
 _BIRTH_ERRORS = {errno.EACCES, errno.EBUSY, errno.EOPNOTSUPP, errno.ENOENT, errno.ENODEV}
 
+# Where subprocess raises PermissionError, which people catch.
+_OF_SUBPROCESS = (NewSession, SetGid, SetGroups, SetProcessGroup, SetUid)
+
 _PIDFD_THREAD = os.O_EXCL  # pidfd_open(2)
+_NO_ENTRY = Entry()
+_REMEMBERED = 32  # setups of each container
 
 
 class Child:
@@ -38,13 +62,17 @@ class Child:
     Attributes:
         report: what the shim says of it; `pid` and `pidfd` are -1 unless it runs.
         private_cgroup: the group that was made for it, to be removed after it; None without one.
+        companions: what there is outside for it.
         told: fd on which its init tells what becomes of the program; -1 without one.
+        terminal: master end of its terminal; None without one.
     """
 
     def __init__(self) -> None:
         self.report = marshal.new_report()
         self.private_cgroup: Cgroup | None = None
+        self.companions = Companions()
         self.told = -1
+        self.terminal: Terminal | None = None
 
     def keep(self, told: int) -> None:
         """Own the fd on which its init tells."""
@@ -55,6 +83,8 @@ class Child:
         if self.told >= 0:
             os.close(self.told)
             self.told = -1
+        if self.terminal is not None:
+            self.terminal.close()
         if self.report.pid > 0:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.report.pidfd, signal.SIGKILL)
@@ -62,42 +92,107 @@ class Child:
                 os.waitid(os.P_PIDFD, self.report.pidfd, os.WEXITED)
             os.close(self.report.pidfd)
             self.report.pid = self.report.pidfd = -1
+        self.companions.end()
         if self.private_cgroup is not None:
             self.private_cgroup.remove()
             self.private_cgroup = None
 
 
-def spawn(child: Child, container: Container, command: Command, signal_mask: int) -> None:
+def spawn(
+    child: Child,
+    container: Container,
+    command: Command,
+    signal_mask: int,
+    size: tuple[int, int] | None = None,
+) -> None:
     """Start a program in a container.
 
     Args:
         child: what becomes of it; to be abandoned if this raises.
         container: what to isolate.
         command: what to start.
-        signal_mask: of the program. All signals have to be blocked (`marshal.signals_blocked`).
+        signal_mask: of the program. All signals have to be blocked (`signals_blocked`).
+        size: rows and columns of a terminal of its own; None for none.
 
     Raises:
-        OSError: an fd to be passed on is not open (EBADF).
         CgroupError: its cgroup can't be made or entered.
         FileNotFoundError, PermissionError, ...: the program can't be executed, or the cwd entered.
         SpawnError: the kernel refused another step.
+        ImportError: an extra is not installed.
     """
-    command.check_fds()
+    if any(isinstance(network, (Veth, Device)) for network in container.network):
+        check_pyroute2()
     group = container.cgroup
     with ExitStack() as opened_files:
         if container.limits is not None:
             group = child.private_cgroup = Cgroup.create(limits=container.limits, parent=group)
-        entry = Entry() if group is None else opened_files.enter_context(group.open_entry())
+        entry = _NO_ENTRY if group is None else opened_files.enter_context(group.open_entry())
         caller = Caller.current()
-        joins = opened_files.enter_context(opened(container.joins, caller))
+        joins: tuple[Joined, ...] = ()
+        if container.join:
+            joins = opened_files.enter_context(opened(container.joins, caller))
         parent_pidfd = -1
-        if container.die_with_parent or container.uid_map or container.gid_map:
+        if container.die_with_parent or container.needs_parent:
             parent_pidfd = opened_files.enter_context(_own_pidfd())
         proc = -1
-        if container.max_user_namespaces is not None:
+        if any(getattr(container, name) is not None for name in USER_LIMITS):
             proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
             opened_files.callback(os.close, proc)
-        init = open_init(opened_files, child.keep) if container.init else None
+        init = None
+        if container.init:
+            init = open_init(opened_files, child.keep, command.numbers)
+        terminal = None
+        if size is not None:
+            terminal, handover = open_handover(size, opened_files)
+        how = (entry, caller, joins, parent_pidfd, proc, init, terminal)
+        setup = Setup.of(container, command, *how, keep=child.private_cgroup is None)
+        program = Execute(command.candidates, command.arguments, command.environment)
+        plan = Plan((*setup.steps, program))
+        packed = marshal.pack((program,), setup.packed)
+        if init is not None:
+            marshal.write_init_plan(plan, packed, signal_mask)
+        if setup.waits:
+            opened_files.enter_context(helping(plan, child))
+        marshal.spawn_packed(packed, signal_mask, child.report)
+        if init is not None and child.report.error == 0:
+            index, child.report.error = read_start(child.told, child.report.pidfd)
+            child.report.index = child.report.index if index is None else index
+        if terminal is not None and child.report.error == 0:
+            child.terminal = receive(handover)
+    if child.report.error:
+        raise explain(plan, child.report.index, child.report.error, command)
+
+
+class Setup(NamedTuple):
+    """All steps of a plan but its last, which is the program: what many spawns share."""
+
+    steps: tuple[Step, ...]
+    packed: marshal.Packed
+    waits: bool  # whether one waits for the parent
+
+    @classmethod
+    def of(
+        cls,
+        container: Container,
+        command: Command,
+        entry: Entry,
+        caller: Caller,
+        joins: tuple[Joined, ...],
+        parent_pidfd: int,
+        proc: int,
+        init: ExecuteInit | None,
+        terminal: OpenTerminal | None,
+        *,
+        keep: bool,
+    ) -> Setup:
+        """Return what was built for the same before, or build it and remember it if it may recur.
+
+        fds are part of what has to be the same; the kernel gives the same numbers again and again.
+        """
+        asked = (command.setup, entry, caller, joins, parent_pidfd, proc, init, terminal)
+        known: Setup | None = container.setups.get(asked)
+        if known is not None:
+            return known
         plan = build_plan(
             container,
             command,
@@ -107,15 +202,17 @@ def spawn(child: Child, container: Container, command: Command, signal_mask: int
             parent_pidfd=parent_pidfd,
             proc=proc,
             init=init,
+            terminal=terminal,
         )
         check_kernel(plan)
-        with helping(plan, child.report):
-            marshal.spawn(plan, signal_mask, child.report)
-        if init is not None and child.report.error == 0:
-            index, child.report.error = read_start(child.told, child.report.pidfd)
-            child.report.index = child.report.index if index is None else index
-    if child.report.error:
-        raise explain(plan, child.report.index, child.report.error, command)
+        steps = plan.steps[:-1]
+        waits = any(isinstance(step, WaitForParent) for step in steps)
+        setup = cls(steps, marshal.pack(steps), waits)
+        if keep and all(mount.is_constant for mount in container.all_mounts):
+            if len(container.setups) >= _REMEMBERED:
+                container.setups.clear()
+            container.setups[asked] = setup
+        return setup
 
 
 def check_kernel(plan: Plan) -> None:
@@ -129,7 +226,7 @@ def check_kernel(plan: Plan) -> None:
 
 
 @contextmanager
-def helping(plan: Plan, report: Any) -> Iterator[None]:
+def helping(plan: Plan, child: Child) -> Iterator[None]:
     """Do in a thread what the parent has to do while the child waits and this thread is suspended.
 
     If that fails, so does the step, and what went wrong is the cause of the SpawnError.
@@ -138,18 +235,19 @@ def helping(plan: Plan, report: Any) -> Iterator[None]:
     if not waiting:
         yield
         return
-    failures: list[Exception] = []
+    report, failures = child.report, []
 
     def help_child() -> None:
-        error = 0
         try:
-            pid = marshal.wait_for_child(report)
-            if pid > 0:
-                write_maps(pid, waiting[0])
+            for step in waiting:
+                pid = marshal.wait_for_child(report)
+                if pid < 0:
+                    return
+                step.help_child(pid, child.companions.add)
+                marshal.let_go(report, 0)
         except Exception as failure:
             failures.append(failure)
-            error = getattr(failure, "errno", None) or errno.ECHILD
-        marshal.let_go(report, error)
+            marshal.let_go(report, getattr(failure, "errno", None) or errno.ECHILD)
 
     thread = threading.Thread(target=help_child, name="pyns helper")
     try:
@@ -170,7 +268,10 @@ def helping(plan: Plan, report: Any) -> Iterator[None]:
 def explain_help(plan: Plan, report: Any, failure: Exception) -> SpawnError:
     """Return the exception for a step in which the parent's part failed."""
     step = plan.steps[report.index]
-    hint = step.hint(report.error) or str(failure)
+    said = getattr(failure, "strerror", None)
+    if said in (None, os.strerror(report.error)):
+        said = str(failure)
+    hint = step.hint(report.error) or said
     return SpawnError(report.error, step, report.index, len(plan), hint)
 
 
@@ -210,4 +311,6 @@ def explain(plan: Plan, index: int, error: int, command: Command) -> OSError:
         told = OSError(error, os.strerror(error), name)
         told.add_note(f"step {index + 1} of {len(plan)}: {step.describe()}")
         return told
-    return SpawnError(error, step, index, len(plan), step.hint(error))
+    refused = error in (errno.EPERM, errno.EACCES) and isinstance(step, _OF_SUBPROCESS)
+    kind = NotPermittedError if refused else SpawnError
+    return kind(error, step, index, len(plan), step.hint(error))

@@ -12,7 +12,9 @@ import errno
 import os
 import signal
 import struct
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 from pyns.namespaces import Namespace
@@ -39,6 +41,9 @@ MS_REC, MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = (  # mount(2)
 RESOLVE_NO_MAGICLINKS = 0x02  # openat2(2)
 
 
+Keep = Callable[[Callable[[], None]], None]
+
+
 class Operands(NamedTuple):
     """What crosses to the shim beside the kind: the fields of struct step."""
 
@@ -47,6 +52,16 @@ class Operands(NamedTuple):
     value: int = 0
     fd: int = -1
     data: bytes = b""  # what follows the strings, or an array that text points to
+    more: int = 0  # how many further strings data is
+
+
+class Strings(tuple[bytes, ...]):
+    """Strings that cross to the shim again and again."""
+
+    @cached_property
+    def text(self) -> bytes:
+        """All of them, each ended by a NUL."""
+        return b"\0".join((*self, b"")) if self else b""
 
 
 @dataclass(frozen=True)
@@ -134,7 +149,8 @@ class Clone(Step):
         return {
             errno.ENOSPC: "A limit in /proc/sys/user/max_*_namespaces is reached, or "
             "namespaces are nested too deep",
-            errno.EINVAL: "The kernel was built without one of these namespaces",
+            errno.EINVAL: "The kernel was built without one of these namespaces, or the thread is "
+            "inside namespaces.unshare or setns of PID",
             errno.EAGAIN: "RLIMIT_NPROC, kernel.pid_max or the caller's own cgroup (pids.max) "
             "allows no further process",
             errno.ENOSYS: "clone3 is blocked, as a rule by an old container engine's seccomp "
@@ -159,34 +175,26 @@ class EnterCgroup(Step):
 
 @dataclass(frozen=True)
 class WaitForParent(Step):
-    """Has the parent write id maps that the child may not write itself (user_namespaces(7))."""
+    """Waits while another thread of the parent does something for the child."""
 
     kind = "wait_for_parent"
-    uid_map: tuple[str, ...]
-    gid_map: tuple[str, ...]
-    privileged: bool  # whether the parent writes the files itself, rather than newuidmap(1)
-    pidfd: int = -1  # of the thread that clones: without it, nobody is waited for
+
+    # of the thread that clones: once that has ended, it does not wait
+    pidfd: int = field(default=-1, kw_only=True)
 
     TIMEOUT: ClassVar[int] = 10_000  # milliseconds
-
-    def describe(self) -> str:
-        how = "" if self.privileged else " with newuidmap and newgidmap"
-        maps = [
-            f"{kind}s {', '.join(lines[:3])}{', ...' if len(lines) > 3 else ''}"
-            for kind, lines in (("uid", self.uid_map), ("gid", self.gid_map))
-            if lines
-        ]
-        return f"have the parent map {' and '.join(maps)}{how}"
 
     def operands(self) -> Operands:
         return Operands(value=self.TIMEOUT, fd=self.pidfd)
 
-    def hint(self, error: int) -> str | None:
-        if error == errno.ENOENT and not self.privileged:
-            return "It takes newuidmap and newgidmap: the package uidmap or shadow-utils has them"
-        if error == errno.EPERM and not self.privileged:
-            return "The ranges have to be the user's in /etc/subuid and /etc/subgid"
-        return None
+    def help_child(self, pid: int, keep: Keep) -> None:
+        """Do the parent's part, while the child waits.
+
+        Args:
+            pid: of the child.
+            keep: is given what ends what is to end with the container.
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -277,6 +285,16 @@ class CloneAgain(Step):
         if error == errno.ENOMEM:
             return "PID 1 of that PID namespace has ended, and with it all of it"
         return Clone(self.namespaces).hint(error)
+
+
+@dataclass(frozen=True)
+class HideMemory(Step):
+    """Keeps others from the caller's memory, which the child has (PR_SET_DUMPABLE(2const))."""
+
+    kind = "hide_memory"
+
+    def describe(self) -> str:
+        return "hide the caller's memory from those who are in there"
 
 
 @dataclass(frozen=True)
@@ -610,10 +628,14 @@ class Duplicate(Step):
         name = {0: "stdin", 1: "stdout", 2: "stderr"}.get(self.number)
         if name:
             return f"make fd {self.fd} its {name}"
-        return f"pass on fd {self.fd}"
+        number = "" if self.number == self.fd else f" as its fd {self.number}"
+        return f"pass on fd {self.fd}{number}"
 
     def operands(self) -> Operands:
         return Operands(fd=self.fd, value=self.number)
+
+    def hint(self, error: int) -> str | None:
+        return {errno.EBADF: "Numbers of fds end at the limit nofile (RLIMIT_NOFILE)"}.get(error)
 
 
 @dataclass(frozen=True)
@@ -629,6 +651,8 @@ class CloseRange(Step):
     def describe(self) -> str:
         if self.last == self.LAST:
             return f"close every fd from {self.first} on"
+        if self.last == self.first:
+            return f"close the fd {self.first}"
         return f"close every fd from {self.first} to {self.last}"
 
     def operands(self) -> Operands:
@@ -742,8 +766,12 @@ class Execute(Step):
         return f"execute {arguments}, the first found of {len(self.candidates)} places in PATH"
 
     def operands(self) -> Operands:
+        own = self.environment
+        environment = own if isinstance(own, Strings) else Strings(own)
         return Operands(
-            (*self.candidates, *self.arguments, *self.environment),
+            (*self.candidates, *self.arguments),
             flags=len(self.candidates),
             value=len(self.arguments),
+            data=environment.text,
+            more=len(environment),
         )

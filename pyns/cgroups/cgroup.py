@@ -11,9 +11,8 @@ import errno
 import os
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from weakref import WeakSet
 
 from pyns.cgroups import (
@@ -39,8 +38,7 @@ from pyns.errors import CgroupError
 _VERSIONS = {1: v1, 2: v2}
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """How a child gets into a cgroup; the default is: not at all.
 
     Attributes:

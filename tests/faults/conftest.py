@@ -260,7 +260,7 @@ class Faults:
         self._report = ctypes.c_uint64()  # address of the report of the present spawn
         with ExitStack() as undo:
             undo.enter_context(noting(marshal, "new_report", self._note_report))
-            undo.enter_context(noting(pyns.spawn, "build_plan", self._note_plan))
+            undo.enter_context(noting(pyns.spawn, "Plan", self._note_plan))
             self._socket, theirs = socket.socketpair()
             undo.callback(self._socket.close)
             with theirs:

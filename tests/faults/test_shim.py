@@ -161,6 +161,19 @@ def joined(_: Path, target: Process) -> Spawn:
     return Spawn(Container(namespaces=Namespace.IPC, join={kinds: target.pid}))
 
 
+def with_terminal(_: Path) -> Spawn:
+    """A terminal, whose owner is the user that the program is."""
+    options: dict[str, Any] = {"terminal": (24, 80)}
+    if PRIVILEGED:
+        options["user"] = 65534
+    return Spawn(Container(mounts=(Proc(), Dev())), options)
+
+
+def scheduled(_: Path) -> Spawn:
+    """A core of its own, where cores run several threads."""
+    return Spawn(Container(core_scheduling=True))
+
+
 def labelled(_: Path) -> Spawn:
     """A label of a security module."""
     return Spawn(Container(apparmor_profile="unconfined"))
@@ -177,6 +190,8 @@ SPAWNS: dict[str, Callable[..., Spawn]] = {
         user_at_first,
         own_ids,
         joined,
+        with_terminal,
+        scheduled,
         labelled,
     )
 }
@@ -254,6 +269,7 @@ FAILURES: dict[str, tuple[int, ...]] = {
     "rt_sigaction": (errno.EINVAL,),
     "sched_setaffinity": (errno.EINVAL, errno.EPERM),
     "seccomp": (errno.EACCES, errno.EINVAL, errno.ENOMEM),
+    "sendmsg": (errno.ENOBUFS, errno.ETOOMANYREFS),
     "setdomainname": (errno.EPERM,),
     "setgroups": (errno.EINVAL, errno.ENOMEM, errno.EPERM),
     "sethostname": (errno.EPERM,),
@@ -292,6 +308,7 @@ GOES_ON: dict[tuple[str, str], tuple[int, ...]] = {
     ("make_symlink", "openat2"): (errno.EAGAIN, errno.ENOENT),
     ("make_symlink", "symlinkat"): (errno.EEXIST,),  # the same one
     ("mask", "openat2"): (errno.EAGAIN, errno.ENOENT),
+    ("open_terminal", "openat2"): (errno.EACCES,),  # ptmx in /dev/pts, as a rule: /dev/ptmx then
     ("open_within", "open_tree"): (errno.EINVAL,),  # Linux before 6.15: another way
     ("wait_for_parent", "futex:wait"): (errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT),  # once more
 }

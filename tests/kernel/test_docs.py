@@ -1,5 +1,7 @@
 """What docs/*.md shows is what happens: each Python block runs, by itself, and says what is shown.
 
+So do the shell's on pages that are in SHELL_PAGES; a `#` is the prompt of root.
+
 A block that does not hold everywhere names the fixtures that it needs in a comment before it:
 
     <!-- needs: limits, hybrid -->
@@ -12,6 +14,8 @@ from __future__ import annotations
 import doctest
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,14 +25,16 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pyns import CgroupError, Limits
+from pyns import CgroupError, Limits, Namespace, kernel
 from pyns.cgroups import Hierarchy, IoMax, hierarchies, v1, v2
 from pyns.cgroups.limits import Write
+from pyns.namespaces.kinds import FILES
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
+SHELL_PAGES = {"namespaces.md"}
 BLOCK = re.compile(
     r"(?:^<!-- needs: (?P<needs>[^\n]*) -->\n)?"
-    r"^```(?P<language>python|pycon)\n(?P<source>.*?)^```\n"
+    r"^```(?P<language>python|pycon|console)\n(?P<source>.*?)^```\n"
     r"(?:\n?^```text\n(?P<output>.*?)^```\n)?",
     re.DOTALL | re.MULTILINE,
 )
@@ -55,6 +61,7 @@ def blocks_of(path: Path) -> list[Block]:
             (found["needs"] or "").replace(",", " ").split(),
         )
         for found in BLOCK.finditer(text)
+        if found["language"] != "console" or path.name in SHELL_PAGES
     ]
 
 
@@ -63,7 +70,8 @@ BLOCKS = [block for path in sorted(DOCS.glob("*.md")) for block in blocks_of(pat
 
 def test_every_block_is_found() -> None:
     text = "".join(path.read_text() for path in DOCS.glob("*.md"))
-    assert len(BLOCKS) == len(re.findall("^```py", text, re.MULTILINE)) > 0
+    shell = "".join((DOCS / name).read_text() for name in SHELL_PAGES)
+    assert len(BLOCKS) == text.count("\n```py") + shell.count("\n```console") > 0
     assert len([block for block in BLOCKS if block.needs]) == text.count("<!-- needs:")
 
 
@@ -88,6 +96,27 @@ def pure_v2() -> None:
 
 
 @pytest.fixture
+def root() -> None:
+    """Skip but for root."""
+    if os.geteuid() != 0:
+        pytest.skip(f"geteuid() is {os.geteuid()}: the prompt is root's")
+
+
+@pytest.fixture
+def ip() -> None:
+    """Skip where ip(8) is missing."""
+    if shutil.which("ip") is None:
+        pytest.skip("ip: not in PATH")
+
+
+@pytest.fixture
+def time() -> None:
+    """Skip where the program does not get into a new time namespace."""
+    if not kernel.is_at_least((6, 2), os.uname().release):
+        pytest.skip(f"execve enters a time namespace since 6.2, not {os.uname().release}")
+
+
+@pytest.fixture
 def mounting(tmp_path: Path) -> None:
     """Skip where this user may not mount the v1 hierarchy that the page mounts."""
     try:
@@ -105,6 +134,20 @@ def output_of_script(block: Block, directory: Path) -> str:
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def session_of_shell(block: Block, directory: Path) -> str:
+    """Return what a terminal would show: each command after its prompt, and what it printed."""
+    script = ["exec 2>&1"]
+    for command in re.findall(r"^[#$] .*(?:\n> .*)*", block.source, re.MULTILINE):
+        script += [
+            f"printf '%s\\n' {shlex.quote(command)}",
+            re.sub(r"^. ", "", command, flags=re.M),
+        ]
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(script)], stdout=-1, text=True, cwd=directory, timeout=30
+    )
     return done.stdout
 
 
@@ -127,6 +170,13 @@ def test_block_says_what_is_shown(
     block = block._replace(source=block.source.replace("/mnt", str(tmp_path)))
     if block.language == "pycon":
         assert complaints_of_doctest(block) == ""
+        return
+    if block.language == "console":
+        said, shown = (
+            re.sub(r"\b40\d{8}\b", "INODE", text)
+            for text in (session_of_shell(block, tmp_path), block.source)
+        )
+        assert doctest.OutputChecker().check_output(shown, said, doctest.ELLIPSIS), said
         return
     said = output_of_script(block, tmp_path)
     if block.output is not None:
@@ -192,6 +242,28 @@ def test_table_of_limits_names_the_files_that_are_written(
     said = rows_of_limits()[name][column]
     assert said.startswith("no word for it") == (not written)
     assert written <= set(re.findall(r"`([\w.<>]+)`", said.replace("<size>", "2MB")))
+
+
+def test_table_of_namespaces_is_whole() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| `(CLONE_NEW\w+)` \| `(\w+)` \|",
+        (DOCS / "namespaces.md").read_text(),
+        re.MULTILINE,
+    )
+    assert rows == [
+        (kind.name, f"CLONE_NEW{'NS' if kind == Namespace.MOUNT else kind.name}", FILES[kind])
+        for kind in map(Namespace.__getitem__, (name for name, _, _ in rows))
+    ]
+    assert len(rows) == len(FILES)
+
+
+def test_tests_that_the_page_of_the_sandbox_names_are_there() -> None:
+    named = set(re.findall(r"`(Test\w+|test_\w+)(?:\.py)?`", (DOCS / "sandbox.md").read_text()))
+    files = list(Path(__file__).parent.glob("test_*.py"))
+    text = "\n".join(path.read_text() for path in files)
+    there = {path.stem for path in files} | set(re.findall(r"(?:class|def) (\w+)", text))
+    assert len(named) > 15
+    assert named <= there
 
 
 def test_pictures_are_there() -> None:

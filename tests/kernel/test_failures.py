@@ -84,8 +84,9 @@ class TestStep:
         assert error.hint
 
     def test_process_group_that_is_not_there(self) -> None:
-        error = failure(Container(), process_group=4_000_000)
+        error = failure(Container(namespaces=Namespace.UTS), process_group=4_000_000)
         assert (error.step.kind, error.errno) == ("set_process_group", errno.EPERM)
+        assert isinstance(error, PermissionError)  # as subprocess says it
 
     def test_mount_is_undone(self, box: Box, new_root: Path) -> None:
         failure(box(Tmpfs("/scratch"), Bind("/does/not/exist", "/data")))
@@ -108,3 +109,4 @@ class TestOrdinaryUser:
     def test_may_not_become_another(self) -> None:
         error = failure(Container(namespaces=Namespace(0)), user=os.geteuid() + 1)
         assert (error.step.kind, error.errno) == ("set_uid", errno.EPERM)
+        assert isinstance(error, PermissionError)  # as subprocess says it

@@ -195,6 +195,8 @@ class TestSeccomp:
             (("socket", 40, 1, 0), "EAFNOSUPPORT"),  # AF_VSOCK
             (("socket", 2**32 + 40, 1, 0), "EAFNOSUPPORT"),
             (("socket", 38, 5, 0), "EAFNOSUPPORT"),  # AF_ALG
+            (("socket", 16, 3, 0), "ok"),  # AF_NETLINK, NETLINK_ROUTE
+            (("socket", 16, 3, 15), "EPROTONOSUPPORT"),  # NETLINK_KOBJECT_UEVENT
             (("socket", 1, 1, 0), "ok"),
             (("socket", 2, 1, 0), "ok"),
             (("ioctl", 99, 0x5412, BAD), "EPERM"),  # TIOCSTI

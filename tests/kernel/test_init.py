@@ -410,7 +410,7 @@ class TestStartErrors:
 
     def test_of_a_step_of_the_program_s_own(self) -> None:
         with pytest.raises(SpawnError) as caught:
-            run(BOX, ["true"], process_group=2**31 - 1)
+            run(BOX, ["true"], start_new_session=True, process_group=0)
         assert (caught.value.step.kind, caught.value.errno) == ("set_process_group", errno.EPERM)
 
     def test_are_nothing_that_a_program_says(self) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from pyns import (
     Container,
+    Fd,
     IdMap,
     Limits,
     Namespace,
@@ -25,6 +26,7 @@ from pyns import (
     namespaces,
     run,
 )
+from pyns.namespaces.targets import HasFileno, Target
 
 pytestmark = pytest.mark.usefixtures("namespaces")
 
@@ -40,8 +42,11 @@ def running() -> Iterator[Process]:
         process.kill()
 
 
-def said(target: Process | int, script: str, **options: object) -> str:
-    done = run(target, ["sh", "-ec", script], capture_output=True, text=True, **options)  # type: ignore[arg-type]
+def said(
+    target: Container | int | HasFileno, script: str, *arguments: str, **options: object
+) -> str:
+    command = ["sh", "-ec", script, "sh", *arguments]
+    done = run(target, command, capture_output=True, text=True, **options)  # type: ignore[arg-type]
     assert (done.returncode, done.stderr) == (0, "")
     return str(done.stdout).rstrip("\n")
 
@@ -64,6 +69,12 @@ class TestRunningContainer:
 
     def test_is_found_by_pid(self, running: Process) -> None:
         assert said(running.pid, "uname -n") == "running"
+
+    def test_is_found_by_pidfd(self, running: Process) -> None:
+        assert said(Fd(running.pidfd), "uname -n") == "running"
+        pidfd = os.pidfd_open(running.pid)
+        with os.fdopen(pidfd, "rb", buffering=0) as file:
+            assert said(file, "uname -n") == "running"
 
     def test_gives_status_signals_and_output_as_ever(self, running: Process) -> None:
         assert run(running, ["sh", "-c", "exit 7"]).returncode == 7
@@ -102,8 +113,60 @@ class TestRunningContainer:
     def test_that_has_ended_is_told(self, running: Process) -> None:
         running.kill()
         running.wait()
-        with pytest.raises(OSError, match=r"No such|no process"):
+        with pytest.raises(ProcessLookupError):
             clone_into(running, ["true"])
+
+    @pytest.mark.parametrize("kinds", [Namespace.NET, Namespace.PID | Namespace.NET])
+    def test_that_has_ended_is_told_before_it_is_reaped(self, kinds: Namespace) -> None:
+        # a zombie is in no network namespace, so that all of it seemed to be the caller's
+        zombie = clone_into(Container(namespaces=kinds), ["true"])
+        os.waitid(os.P_PIDFD, zombie.pidfd, os.WEXITED | os.WNOWAIT)
+        for target in (zombie, zombie.pid, Fd(zombie.pidfd)):
+            with pytest.raises(ProcessLookupError):
+                clone_into(target, ["true"])
+        with zombie:
+            pass
+        for target in (zombie, zombie.pid):
+            with pytest.raises(ProcessLookupError):
+                clone_into(target, ["true"])
+
+    def test_is_not_another_one_that_has_its_pid_now(self) -> None:
+        script = (
+            "import os\n"
+            "from pyns import *\n"
+            "def start():\n"
+            "    return clone_into(Container(namespaces=Namespace.UTS), ['sleep', '60'])\n"
+            "def end(process):\n"
+            "    process.kill()\n"
+            "    process.wait()\n"
+            "first = start()\n"
+            "end(first)\n"
+            "with open('/proc/sys/kernel/ns_last_pid', 'w') as file:\n"
+            "    file.write(str(first.pid - 1))\n"
+            "second = start()\n"
+            "assert second.pid == first.pid\n"
+            "for target in (first, Fd(first.pidfd)):\n"
+            "    try:\n"
+            "        clone_into(target, ['true'])\n"
+            "    except ProcessLookupError:\n"
+            "        print('another one')\n"
+            "assert run(second.pid, ['true']).returncode == 0\n"
+            "end(second)\n"
+        )
+        if not os.path.exists("/proc/sys/kernel/ns_last_pid"):
+            pytest.skip("/proc/sys/kernel/ns_last_pid: not there (CONFIG_CHECKPOINT_RESTORE)")
+        kinds = Namespace.USER | Namespace.PID | Namespace.MOUNT
+        uid_map, gid_map = IdMap.current("uid", 0), IdMap.current("gid", 0)
+        box = Container(namespaces=kinds, uid_map=uid_map, gid_map=gid_map)
+        assert (
+            said(box, 'exec "$1" -P -c "$2"', sys.executable, script, cwd="/").split("\n")
+            == ["another one"] * 2
+        )
+
+    @pytest.mark.usefixtures("ordinary")
+    def test_that_the_caller_may_not_look_at_is_told(self) -> None:
+        with pytest.raises(PermissionError):
+            clone_into(1, ["true"])
 
     def test_program_that_is_not_there_is_told_as_ever(self, running: Process) -> None:
         with pytest.raises(FileNotFoundError) as caught:
@@ -126,6 +189,7 @@ class TestRunningContainer:
                 "0",
                 "2",
             ]
+            assert said(Fd(first.pidfd), "id -u; id -g", cwd="/").split() == ["0", "0"]
             first.kill()
 
     @pytest.mark.usefixtures("ordinary")
@@ -149,6 +213,63 @@ class TestJoin:
         finally:
             process.kill()
             process.wait()
+
+    def test_by_process_and_by_pidfd(self, running: Process) -> None:
+        for target in (running, Fd(running.pidfd)):
+            join = {Namespace.USER | Namespace.UTS: target}
+            if os.geteuid() == 0:
+                join = {Namespace.UTS: target}
+            box = Container(namespaces=NOTHING, join=join)
+            assert said_in(box) == "running"
+
+    @pytest.mark.usefixtures("privileged")
+    def test_by_pidfd_takes_the_ids_that_are_there(self) -> None:
+        maps = (IdMap(0, 100_000, 65_536),)
+        user = Container(namespaces=Namespace.USER, uid_map=maps, gid_map=maps)
+        with clone_into(user, ["sleep", "60"], cwd="/") as first:
+            for target in (first.pid, first, Fd(first.pidfd)):
+                box = Container(namespaces=NOTHING, join={Namespace.USER: target})
+                assert said(box, "id -u; id -g; id -G", cwd="/").split() == ["0", "0", "0"]
+            first.kill()
+
+    def test_of_a_process_that_has_ended(self, running: Process) -> None:
+        running.kill()
+        os.waitid(os.P_PIDFD, running.pidfd, os.WEXITED | os.WNOWAIT)
+        box = Container(namespaces=NOTHING, join={Namespace.USER: running})
+        with pytest.raises(ProcessLookupError):
+            run(box, ["true"])
+        box = Container(namespaces=NOTHING, join={Namespace.NET: Fd(running.pidfd)})
+        with pytest.raises(SpawnError, match=r"process \d+: net: .*ESRCH\). The process has ended"):
+            run(box, ["true"])
+
+    @pytest.mark.usefixtures("privileged")
+    def test_of_a_process_that_proc_does_not_show(self, running: Process) -> None:
+        script = (
+            "from pyns import *\n"
+            f"target = Fd({running.pidfd})\n"
+            "box = Container(namespaces=Namespace(0), join={Namespace.UTS: target})\n"
+            "print(run(box, ['uname', '-n'], stdout=-1, text=True).stdout)\n"
+            "try: clone_into(target, ['true'])\n"
+            "except ProcessLookupError as error: print(error)"
+        )
+        box = Container(namespaces=Namespace.PID | Namespace.MOUNT)
+        command = [sys.executable, "-P", "-c", script]
+        done = run(box, command, stdout=-1, text=True, pass_fds=[running.pidfd])
+        assert done.stdout.split("\n") == [
+            *("running", ""),
+            "[Errno 3] /proc does not show the process's PID namespace",
+            "",
+        ]
+
+    def test_plan_opens_nothing(self) -> None:
+        join: dict[Namespace, Target] = {
+            Namespace.NET: Fd(9999),
+            Namespace.UTS: "/does/not/exist",
+            Namespace.IPC: 2**22,
+        }
+        plan = str(Container(namespaces=NOTHING, join=join).plan(["true"]))
+        assert "join the namespaces of Fd(number=9999): net" in plan
+        assert "join the namespaces of process 4194304: ipc" in plan
 
     @pytest.mark.usefixtures("privileged")
     def test_by_path_and_by_open_file(self, running: Process) -> None:
@@ -203,8 +324,16 @@ class TestJoin:
             ({"join": {Namespace.NET: 1}}, ValueError, "net: either a new one, or join one"),
             ({"join": {Namespace.NET: 0}, "namespaces": NOTHING}, ValueError, "not a pid"),
             ({"join": {"net": 1}}, TypeError, "not a Namespace"),
-            ({"join": {Namespace.NET: True}, "namespaces": NOTHING}, TypeError, "not a path"),
-            ({"join": {Namespace.NET: 1.5}, "namespaces": NOTHING}, TypeError, "not a path"),
+            (
+                {"join": {Namespace.NET: True}, "namespaces": NOTHING},
+                TypeError,
+                "not a path, a Process",
+            ),
+            (
+                {"join": {Namespace.NET: 1.5}, "namespaces": NOTHING},
+                TypeError,
+                "not a path, a Process",
+            ),
             (
                 {"join": {Namespace.NET | Namespace.UTS: "/x"}, "namespaces": NOTHING},
                 ValueError,
@@ -232,7 +361,14 @@ def said_in(box: Container) -> str:
     return str(run(box, ["uname", "-n"], stdout=-1, text=True).stdout).rstrip("\n")
 
 
+def test_target_that_is_no_pidfd_is_refused() -> None:
+    with open("/proc/self/ns/net") as file, pytest.raises(ValueError, match="is not a pidfd"):
+        clone_into(file, ["true"])
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        clone_into(Fd(9999), ["true"])
+
+
 @pytest.mark.parametrize("target", [None, "box", 1.5, True])
 def test_target_that_is_none_is_refused(target: object) -> None:
-    with pytest.raises(TypeError, match="is not a Container, a Process or a pid"):
+    with pytest.raises(TypeError, match="is not a Container, a Process, a pid or a pidfd"):
         clone_into(target, ["true"])  # type: ignore[arg-type]

@@ -138,6 +138,7 @@ def source(tmp_path: Path) -> Path:
         (Dev(read_only=True), "/dev", "tmpfs", {"ro", *INERT}, set()),
         (Dev(shm_size="1M"), "/dev/shm", "tmpfs", INERT, {"size=1024k", "nr_inodes=4096"}),
         (Dev(pts_gid=5), "/dev/pts", "devpts", {"nosuid", "noexec"}, {"gid=5", "ptmxmode=666"}),
+        (Dev(pts_max=9), "/dev/pts", "devpts", {"nosuid", "noexec"}, {"max=9"}),
         (Dev(mqueue=True), "/dev/mqueue", "mqueue", INERT, set()),
         (Dev(), "/dev/null", None, {"ro", "nosuid", "noexec"}, set()),
     ],

@@ -242,6 +242,15 @@ class TestPidfd:
             assert poll.poll(10_000)
         assert process.pidfd == -1
 
+    def test_is_what_selectors_take_a_process_for(self) -> None:
+        with clone_into(NOTHING, ["cat"], stdin=-1) as process:
+            assert process.fileno() == process.pidfd
+            assert process.stdin is not None
+            process.stdin.close()
+            assert select.select([process], [], [], 10) == ([process], [], [])
+        with pytest.raises(ProcessLookupError):
+            process.fileno()
+
     def test_signals_go_through_it(self) -> None:
         with clone_into(NOTHING, ["sleep", "60"]) as process:
             process.send_signal(signal.SIGINT)

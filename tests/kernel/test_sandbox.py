@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,7 @@ from pyns import (
     Container,
     Dir,
     File,
+    IdMap,
     Limits,
     Namespace,
     Overlay,
@@ -30,16 +34,6 @@ pytestmark = pytest.mark.usefixtures("namespaces")
 
 Shell = Callable[..., str]
 Sandbox = Callable[..., Container]
-
-
-@pytest.fixture
-def sandbox() -> Sandbox:
-    """Describe a sandbox without cgroups, which an ordinary user may not have."""
-
-    def make(*args: object, **fields: object) -> Container:
-        return Container.sandbox(*args, **{"limits": None, **fields})  # type: ignore[arg-type]
-
-    return make
 
 
 class TestRoot:
@@ -152,6 +146,21 @@ class TestSandbox:
         box = sandbox(mounts=[Bind(tmp_path / "job", "/job", read_only=True)])
         assert shell(box, "cat /job/input") == "42"
 
+    @pytest.mark.usefixtures("privileged")
+    @pytest.mark.parametrize("overlay", [False, True])
+    def test_opens_no_device_of_an_image(
+        self, sandbox: Sandbox, new_root: Path, overlay: bool
+    ) -> None:
+        os.mknod(new_root / "zero", 0o666 | stat.S_IFCHR, os.makedev(1, 5))
+        (new_root / "zero").chmod(0o666)
+        root: Any = Overlay("/", [new_root], size="1M") if overlay else new_root
+        command, usr = ["head", "-c1", "/zero"], Bind("/usr", read_only=True)
+        with_devices = sandbox(root, mounts=[usr], nodev=False)
+        assert run(with_devices, command, capture_output=True).stdout == b"\0"
+        done = run(sandbox(root, mounts=[usr]), command, capture_output=True, text=True)
+        assert (done.stdout, done.returncode) == ("", 1)
+        assert os.strerror(errno.EACCES) in done.stderr
+
     def test_takes_an_image(self, sandbox: Sandbox, new_root: Path, shell: Shell) -> None:
         box = sandbox(new_root, mounts=[Bind("/usr", read_only=True)])
         assert shell(box, "touch /tmp/x; touch /x 2>/dev/null || echo no") == "no"
@@ -168,7 +177,7 @@ class TestSandbox:
 
     def test_limits_are_set_where_the_caller_may_have_a_cgroup(self) -> None:
         box = Container.sandbox()
-        assert box.limits == possible_limits()
+        assert box.limits == possible_limits(None)
         if box.limits is not None:
             usage = run(box, ["true"], check=True).usage
             assert usage is not None
@@ -180,6 +189,28 @@ class TestSandbox:
     def test_never_maps_the_hosts_root(self) -> None:
         with pytest.raises(ValueError, match="would be the host's root"):
             Container.sandbox(host_id=0)
+
+    @pytest.mark.parametrize("host_id", [-1, 2**32 - 1])
+    def test_id_that_is_none_is_refused(self, host_id: int) -> None:
+        with pytest.raises(ValueError, match="out of range"):
+            Container.sandbox(host_id=host_id)
+
+    def test_id_that_root_of_a_user_namespace_has_not_is_refused_with_what_to_give(self) -> None:
+        code = (
+            "from pyns import Container, IdMap, run\n"
+            "try: Container.sandbox(limits=None)\n"
+            "except ValueError as error: print(error)\n"
+            "own = (IdMap(1000, 0),)\n"
+            "box = Container.sandbox(limits=None, uid_map=own, gid_map=own)\n"
+            "print(run(box, ['id', '-u'], capture_output=True, text=True).stdout)\n"
+        )
+        uids, gids = IdMap.current("uid", 0), IdMap.current("gid", 0)
+        outer = Container(namespaces=Namespace.USER, uid_map=uids, gid_map=gids)
+        done = run(outer, [sys.executable, "-P", "-c", code], capture_output=True, text=True)
+        assert done.stderr == ""
+        said = "host_id=65534 is no uid of the caller's user namespace: give one of "
+        assert done.stdout.startswith(said)
+        assert done.stdout.split()[-1] == "1000"
 
     def test_all_that_can_be_written_is_limited(self, sandbox: Sandbox, shell: Shell) -> None:
         for line in shell(sandbox(), "cat /proc/self/mountinfo").splitlines():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pyns import Container, IdMap, Namespace, SpawnError, Tmpfs, clone_into, namespaces, run
+from pyns import Bind, Container, IdMap, Namespace, SpawnError, Tmpfs, clone_into, namespaces, run
 
 pytestmark = pytest.mark.usefixtures("namespaces")
 
@@ -177,8 +178,29 @@ class TestSubordinate:
     def test_of_nobody(self, tmp_path: Path) -> None:
         with pytest.raises(KeyError):
             IdMap.subordinate("uid", "no-such-user")
-        with pytest.raises(ValueError, match="has no range for 4000000: add one"):
+        with pytest.raises(ValueError, match="has no range for 4000000: add 4000000:1"):
             IdMap.subordinate("gid", 4_000_000, file=str(tmp_path / "none"))
+
+    @pytest.mark.parametrize("kind", ["uid", "gid"])
+    def test_are_those_of_getsubids(self, kind: str, shell: Shell, tmp_path: Path) -> None:
+        if shutil.which("getsubids") is None:
+            pytest.skip("getsubids: not in PATH")
+        tmp_path.chmod(0o755)
+        name = pwd.getpwuid(65534).pw_name
+        file = tmp_path / "ranges"
+        file.write_text(f"{name}:100000:1000\nroot:1:2\n{name}:7:x\n{name}:300000:5\n")
+        box = Container(namespaces=USER | Namespace.MOUNT, mounts=[Bind(file, f"/etc/sub{kind}")])
+        script = (
+            "from pyns import IdMap\n"
+            f"print(*IdMap.subordinate('{kind}', '{name}')[1:], sep=', ')\n"
+            f"try: IdMap.subordinate('{kind}', 4000000)\n"
+            "except ValueError as error: print(error)"
+        )
+        said = shell(box, 'exec "$1" -P -c "$2"', sys.executable, script, cwd="/").splitlines()
+        assert said == [
+            "1 100000 1000, 1001 300000 5",
+            f"getsubids has no range for 4000000: add 4000000:100000:65536 to /etc/sub{kind}",
+        ]
 
     @pytest.mark.usefixtures("ordinary")
     def test_work_through_newuidmap(self, shell: Shell) -> None:

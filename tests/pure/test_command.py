@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from pyns import Container, Namespace, Process, clone_into, run
+from pyns import Container, IdMap, Namespace, Process, clone_into, run
 from pyns.command import (
     Command,
-    check_pass_fds,
     encode_arguments,
     encode_environment,
     find_candidates,
@@ -151,21 +150,6 @@ def test_program_without_a_name_is_refused(program: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fds", "expected"),
-    [((), ()), ([5, 3], (5, 3)), ({7}, (7,)), ([0, 2**31 - 1], (0, 2**31 - 1))],
-    ids=["none", "list", "set", "extremes"],
-)
-def test_fds_to_pass_are_numbers(fds: Any, expected: tuple[int, ...]) -> None:
-    assert check_pass_fds(fds) == expected
-
-
-@pytest.mark.parametrize("fd", [-1, 2**31], ids=["negative", "no int"])
-def test_number_that_is_no_fd_is_refused(fd: int) -> None:
-    with pytest.raises(ValueError, match=r"^bad value\(s\) in pass_fds$"):
-        check_pass_fds([3, fd])
-
-
-@pytest.mark.parametrize(
     ("fields", "steps"),
     [
         ({}, [CloseRange(3, LAST)]),
@@ -178,9 +162,9 @@ def test_number_that_is_no_fd_is_refused(fd: int) -> None:
             {"stdio": (0, 1, 2)},
             [Duplicate(0, 0), Duplicate(1, 1), Duplicate(2, 2), CloseRange(3, LAST)],
         ),
-        ({"pass_fds": (3,)}, [Duplicate(3, 3), CloseRange(4, LAST)]),
+        ({"pass_fds": ((3, 3),)}, [Duplicate(3, 3), CloseRange(4, LAST)]),
         (
-            {"pass_fds": (9, 5, 9, 6)},
+            {"pass_fds": ((9, 9), (5, 5), (6, 6))},
             [
                 Duplicate(5, 5),
                 Duplicate(6, 6),
@@ -191,11 +175,11 @@ def test_number_that_is_no_fd_is_refused(fd: int) -> None:
             ],
         ),
         (
-            {"pass_fds": (0, 4)},
+            {"pass_fds": ((0, 0), (4, 4))},
             [Duplicate(0, 0), Duplicate(4, 4), CloseRange(3, 3), CloseRange(5, LAST)],
         ),
         (
-            {"stdio": (4, 4, 4), "pass_fds": (4,)},
+            {"stdio": (4, 4, 4), "pass_fds": ((4, 4),)},
             [
                 Duplicate(4, 0),
                 Duplicate(4, 1),
@@ -206,8 +190,12 @@ def test_number_that_is_no_fd_is_refused(fd: int) -> None:
             ],
         ),
         (
-            {"pass_fds": (2**31 - 1,)},
+            {"pass_fds": ((2**31 - 1, 2**31 - 1),)},
             [Duplicate(2**31 - 1, 2**31 - 1), CloseRange(3, 2**31 - 2), CloseRange(2**31, LAST)],
+        ),
+        (
+            {"pass_fds": ((7, 4), (3, 9))},
+            [Duplicate(9, 3), Duplicate(4, 7), CloseRange(4, 6), CloseRange(8, LAST)],
         ),
     ],
     ids=[
@@ -220,6 +208,7 @@ def test_number_that_is_no_fd_is_refused(fd: int) -> None:
         "stdin among them",
         "the same for all",
         "the highest",
+        "under other numbers",
     ],
 )
 def test_exactly_the_fds_that_are_asked_for_stay_open(
@@ -267,6 +256,22 @@ def test_an_id_that_the_kernel_would_cut_off_starts_nothing(options: dict[str, A
     # 2**32 would be cut off to 0, and 2**32 - 1 means to stay who one is
     with pytest.raises((ValueError, OverflowError)):
         Process(["true"], **options).wait()
+
+
+def test_process_group_in_a_new_pid_namespace_is_refused() -> None:
+    said = "process_group=7: in a new PID namespace there are no groups yet. 0 makes one"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Process(["true"], container=Container(namespaces=Namespace.PID), process_group=7)
+
+
+@pytest.mark.parametrize("option", ["user", "group", "extra_groups"])
+def test_id_that_nobody_has_in_the_user_namespace_is_refused(option: str) -> None:
+    box = Container(
+        namespaces=Namespace.USER, uid_map=[IdMap(0, 1000, 10)], gid_map=[IdMap(0, 1000, 10)]
+    )
+    options: dict[str, Any] = {option: [10] if option == "extra_groups" else 10}
+    with pytest.raises(ValueError, match=rf"^{option}: 10 is nobody .*_map is 0 1000 10"):
+        Process(["true"], container=box, **options)
 
 
 @pytest.mark.parametrize("target", [None, 1.5, "box"])

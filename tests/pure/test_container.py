@@ -9,7 +9,18 @@ from typing import Any
 
 import pytest
 
-from pyns import Bind, Container, Dir, Limits, Namespace, Proc, Tmpfs
+from pyns import (
+    Bind,
+    Container,
+    Device,
+    Dir,
+    Limits,
+    Namespace,
+    Proc,
+    Tmpfs,
+    UserNetwork,
+    Veth,
+)
 
 USUAL = (
     Namespace.MOUNT
@@ -30,12 +41,15 @@ def test_defaults_are_a_containers() -> None:
         "root": None,
         "mounts": None,
         "read_only": False,
+        "nosuid": False,
+        "nodev": False,
         "masked_paths": (),
         "read_only_paths": (),
         "propagation": "private",
         "hostname": None,
         "domainname": None,
         "loopback": None,
+        "network": (),
         "join": (),
         "uid_map": None,
         "gid_map": None,
@@ -55,11 +69,13 @@ def test_defaults_are_a_containers() -> None:
         "nice": None,
         "cpu_affinity": None,
         "timer_slack_ns": None,
+        "core_scheduling": False,
         "apparmor_profile": None,
         "selinux_label": None,
         "init": False,
         "env": None,
         "max_user_namespaces": None,
+        "max_inotify_instances": None,
     }
 
 
@@ -123,7 +139,10 @@ def test_loopback_may_stay_down() -> None:
         ("hostname", b"demo", "UTS"),
         ("domainname", "nis", "UTS"),
         ("loopback", True, "NET"),
+        ("network", (Veth(),), "NET"),
         ("read_only", True, "MOUNT"),
+        ("nosuid", True, "MOUNT"),
+        ("nodev", True, "MOUNT"),
         ("masked_paths", ("/x",), "MOUNT"),
         ("read_only_paths", ("/x",), "MOUNT"),
         ("propagation", "slave", "MOUNT"),
@@ -190,6 +209,8 @@ def test_root_that_is_no_path_is_refused(root: str, said: str) -> None:
         ({"read_only": 1}, "read_only=1 is not a bool"),
         ({"masked_paths": "/x"}, "masked_paths='/x': give a sequence of paths"),
         ({"read_only_paths": b"/x"}, "read_only_paths=b'/x': give a sequence of paths"),
+        ({"network": [Veth]}, "is no Veth(...), Device(...), UserNetwork()"),
+        ({"network": ["eth0"]}, "'eth0' is no Veth(...), Device(...), UserNetwork()"),
         ({"memory_max": 1}, "unexpected keyword argument 'memory_max'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
@@ -226,7 +247,18 @@ def test_value_of_another_type_is_refused(fields: dict[str, Any], said: str) -> 
             "could be raised again by the program",
         ),
         ({"namespaces": Namespace.USER, "max_user_namespaces": -1}, "max_user_namespaces=-1"),
+        (
+            {"max_inotify_instances": 1, "capabilities": ()},
+            "max_inotify_instances=1 would be the caller's own: add Namespace.USER",
+        ),
+        (
+            {"namespaces": Namespace.USER, "max_inotify_instances": 1},
+            "max_inotify_instances could be raised again by the program",
+        ),
         ({"read_only_paths": ["/a/../b"]}, "read_only_paths='/a/../b' contains '..'"),
+        ({"network": [Veth(), Device("eth0")]}, "two devices have one name, of lo, eth0, eth0"),
+        ({"network": [Veth("lo")]}, "two devices have one name, of lo, lo"),
+        ({"network": [UserNetwork(), UserNetwork("b")]}, "one UserNetwork reaches all"),
         ({"mounts": [Dir("/x")]}, "Dir(target='/x', mode=493) would be made in the caller's own"),
         ({"mounts": [Bind("/a"), Dir("/a/x")], "root": "/r"}, "is not the container's own"),
     ],

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import pyns
-from pyns import CgroupError, SpawnError, Usage, cgroups, namespaces
+from pyns import CgroupError, NamespaceError, SpawnError, Usage, aio, cgroups, namespaces
 from pyns.cgroups import (
     Event,
     Hierarchy,
@@ -28,6 +28,7 @@ from pyns.cgroups import (
 )
 from pyns.cgroups.systemd import delegated_scope
 from pyns.steps import LoopbackUp
+from pyns.terminal import relay
 
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Needs", "Source", "Example")
 HEADING = re.compile(rf"^({'|'.join(SECTIONS)}):(?: |$)", re.MULTILINE)
@@ -48,8 +49,9 @@ def members_of(name: str, cls: type) -> Iterator[tuple[str, Any]]:
             yield f"{name}.{attribute}", method
 
 
-PUBLIC = dict([*names_of(pyns), *names_of(cgroups), ("pyns.namespaces.of", namespaces.of)])
+PUBLIC = dict([*names_of(pyns), *names_of(cgroups), *names_of(aio), *names_of(namespaces)])
 PUBLIC["pyns.cgroups.systemd.delegated_scope"] = delegated_scope
+PUBLIC["pyns.terminal.relay"] = relay
 METHODS = {
     key: method
     for name, value in PUBLIC.items()
@@ -62,8 +64,20 @@ WHOLE = {"Raises", "Needs", "Source", "Example"}
 # which sections a docstring has beside Args and Returns, which follow from the signature
 DEMANDED = {
     "pyns.clone_into": WHOLE,
+    "pyns.terminal.relay": WHOLE,
     "pyns.run": WHOLE,
+    "pyns.namespaces.keep": WHOLE,
+    "pyns.aio.create_subprocess_exec": WHOLE,
+    "pyns.aio.create_subprocess_shell": WHOLE,
+    "pyns.aio.Process.communicate": WHOLE,
+    "pyns.aio.Process.wait": WHOLE,
+    "pyns.call": WHOLE,
+    "pyns.check_call": WHOLE,
+    "pyns.check_output": WHOLE,
     "pyns.namespaces.of": WHOLE,
+    "pyns.namespaces.release": WHOLE,
+    "pyns.namespaces.setns": WHOLE,
+    "pyns.namespaces.unshare": WHOLE,
     "pyns.cgroups.hierarchies": WHOLE,
     "pyns.Bind": WHOLE,
     "pyns.Container": WHOLE,
@@ -72,8 +86,10 @@ DEMANDED = {
     "pyns.Limits": WHOLE,
     "pyns.CgroupFs": WHOLE,
     "pyns.Dev": WHOLE,
+    "pyns.Device": WHOLE,
     "pyns.Devpts": WHOLE,
     "pyns.Dir": WHOLE,
+    "pyns.Fd": WHOLE,
     "pyns.File": WHOLE,
     "pyns.Mqueue": WHOLE,
     "pyns.Overlay": WHOLE,
@@ -82,6 +98,8 @@ DEMANDED = {
     "pyns.Sysfs": WHOLE,
     "pyns.Process": WHOLE,
     "pyns.Tmpfs": WHOLE,
+    "pyns.UserNetwork": WHOLE,
+    "pyns.Veth": WHOLE,
     "pyns.cgroups.Cgroup.create": WHOLE,
     "pyns.cgroups.Cgroup.apply": WHOLE,
     "pyns.cgroups.Cgroup.stats": WHOLE,
@@ -173,8 +191,12 @@ def test_attributes_of_a_result_are_its_fields(cls: Any) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [SpawnError(errno.EPERM, LoopbackUp(), 0, 1), CgroupError(errno.EPERM, "x")],
-    ids=["SpawnError", "CgroupError"],
+    [
+        SpawnError(errno.EPERM, LoopbackUp(), 0, 1),
+        CgroupError(errno.EPERM, "x"),
+        NamespaceError(errno.EPERM, "x"),
+    ],
+    ids=["SpawnError", "CgroupError", "NamespaceError"],
 )
 def test_attributes_of_an_error_are_there(error: OSError) -> None:
     said = documented_names(type(error), "Attributes")
@@ -183,7 +205,7 @@ def test_attributes_of_an_error_are_there(error: OSError) -> None:
 
 
 def test_all_is_sorted_and_complete() -> None:
-    for module in (pyns, cgroups):
+    for module in (pyns, cgroups, namespaces):
         public = {
             name
             for name, value in vars(module).items()

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from pyns import CgroupError, Namespace, Plan, SpawnError
+from pyns import CgroupError, Namespace, NamespaceError, Plan, SpawnError
 from pyns.command import Command
-from pyns.errors import in_words
+from pyns.errors import NotPermittedError, in_words
 from pyns.spawn import explain
 from pyns.steps import (
     BirthInCgroup,
@@ -24,6 +24,7 @@ from pyns.steps import (
     Execute,
     LoopbackUp,
     SetHostname,
+    SetUid,
 )
 
 Trip = Callable[[Any], Any]
@@ -73,6 +74,10 @@ def cgroup_error(hint: str | None = "Ask for less") -> CgroupError:
     )
 
 
+def namespace_error(hint: str | None = "Ask root") -> NamespaceError:
+    return NamespaceError(errno.EPERM, "enter new namespaces: net", hint)
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -87,8 +92,23 @@ def cgroup_error(hint: str | None = "Ask for less") -> CgroupError:
         ),
         (cgroup_error(), "write '1' to /cg/pids.max: Invalid argument (EINVAL). Ask for less"),
         (cgroup_error(None), "write '1' to /cg/pids.max: Invalid argument (EINVAL)"),
+        (
+            namespace_error(),
+            "enter new namespaces: net: Operation not permitted (EPERM). Ask root",
+        ),
+        (
+            namespace_error(None),
+            "enter new namespaces: net: Operation not permitted (EPERM)",
+        ),
     ],
-    ids=["spawn with hint", "spawn", "cgroup with hint", "cgroup"],
+    ids=[
+        "spawn with hint",
+        "spawn",
+        "cgroup with hint",
+        "cgroup",
+        "namespace with hint",
+        "namespace",
+    ],
 )
 def test_str_says_what_failed_why_and_what_to_do(error: OSError, said: str) -> None:
     assert str(error) == said
@@ -122,6 +142,16 @@ def test_spawn_error_survives_pickling(trip: Trip, hint: str | None) -> None:
 
 
 @pytest.mark.parametrize("trip", TRIPS)
+def test_error_of_an_option_that_subprocess_has_survives_pickling(trip: Trip) -> None:
+    error = NotPermittedError(errno.EPERM, SetUid(5), 2, 7)
+    arrived = trip(error)
+    assert type(arrived) is NotPermittedError
+    assert isinstance(arrived, PermissionError)
+    assert isinstance(arrived, SpawnError)
+    assert (vars(arrived), str(arrived)) == (vars(error), str(error))
+
+
+@pytest.mark.parametrize("trip", TRIPS)
 @pytest.mark.parametrize("hint", ["Do this", None], ids=["hint", "no hint"])
 def test_cgroup_error_survives_pickling(trip: Trip, hint: str | None) -> None:
     error = cgroup_error(hint)
@@ -133,7 +163,18 @@ def test_cgroup_error_survives_pickling(trip: Trip, hint: str | None) -> None:
     assert str(arrived) == str(error)
 
 
-@pytest.mark.parametrize("make", [spawn_error, cgroup_error], ids=["spawn", "cgroup"])
+@pytest.mark.parametrize("trip", TRIPS)
+@pytest.mark.parametrize("hint", ["Do this", None], ids=["hint", "no hint"])
+def test_namespace_error_survives_pickling(trip: Trip, hint: str | None) -> None:
+    error = namespace_error(hint)
+    arrived = trip(error)
+    assert type(arrived) is NamespaceError
+    assert vars(arrived) == vars(error)
+    assert vars(arrived).keys() == {"action", "hint"}
+    assert (arrived.errno, str(arrived)) == (errno.EPERM, str(error))
+
+
+@pytest.mark.parametrize("make", [spawn_error, cgroup_error, namespace_error])
 def test_notes_survive_pickling_as_those_of_other_exceptions_do(
     make: Callable[[], OSError],
 ) -> None:

@@ -44,6 +44,7 @@ HARDENED = Container(
     nice=5,
     cpu_affinity=[0],
     timer_slack_ns=1,
+    core_scheduling=True,
     apparmor_profile="docker-default",
     selinux_label="container_t",
 )
@@ -132,7 +133,15 @@ def test_dry_run_opens_no_pidfd() -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["no_new_privileges", "new_session", "new_keyring", "reset_signals", "die_with_parent"]
+    "field",
+    [
+        "no_new_privileges",
+        "new_session",
+        "new_keyring",
+        "reset_signals",
+        "die_with_parent",
+        "core_scheduling",
+    ],
 )
 @pytest.mark.parametrize("value", [None, 1, "yes"])
 def test_switch_is_a_bool(field: str, value: Any) -> None:

@@ -17,15 +17,17 @@ PACKAGE = Path(pyns.__file__).parent
 # top first; a module imports from the layers below its own, never from its own
 LAYERS = (
     {"pyns"},
+    {"pyns.aio", "pyns.calling"},
     {"pyns.process"},
+    {"pyns.terminal"},
     {"pyns.spawn"},
     {"pyns.marshal"},
     {"pyns.plan"},
     {"pyns.container"},
     {"pyns.joining", "pyns.sandbox"},
-    {"pyns.command", "pyns.idmap", "pyns.init", "pyns.landlock", "pyns.rootfs"},
-    {"pyns.devices", "pyns.masks"},
-    {"pyns.entries", "pyns.kernelfs", "pyns.overlay"},
+    {"pyns.command", "pyns.master", "pyns.idmap", "pyns.init", "pyns.landlock", "pyns.rootfs"},
+    {"pyns.descriptors", "pyns.devices", "pyns.links", "pyns.masks", "pyns.usermode"},
+    {"pyns.entries", "pyns.kernelfs", "pyns.networking", "pyns.overlay"},
     {
         "pyns.mounts",
         "pyns.cgroups",
@@ -35,7 +37,7 @@ LAYERS = (
         "pyns.scheduling",
         "pyns.seccomp",
     },
-    {"pyns.mount_steps"},
+    {"pyns.mount_steps", "pyns.terminal_steps"},
     {"pyns.cgroups.systemd"},
     {"pyns.steps", "pyns.cgroups.cgroup", "pyns.cgroups.sweeping"},
     {"pyns.cgroups.limiting"},
@@ -51,12 +53,14 @@ LAYERS = (
         "pyns.cgroups.watch",
     },
     {"pyns.cgroups.freezing", "pyns.cgroups.placing"},
-    {"pyns.cgroups.moving"},
-    {"pyns.cgroups.delegation"},
+    {"pyns.cgroups.moving", "pyns.namespaces.entering", "pyns.namespaces.keeping"},
+    {"pyns.cgroups.delegation", "pyns.namespaces.targets"},
     {
         "pyns.cgroups.events",
         "pyns.cgroups.files",
         "pyns.cgroups.hierarchy",
+        "pyns.namespaces.kinds",
+        "pyns.signals",
         "pyns.cgroups.limits",
         "pyns.cgroups.notifying",
         "pyns.cgroups.stats_v1",
@@ -65,8 +69,10 @@ LAYERS = (
     {"pyns.cgroups.values"},
     {"pyns.cgroups.devices", "pyns.cgroups.stats"},
     {
+        "pyns.companions",
         "pyns.errors",
         "pyns.kernel",
+        "pyns.netlink",
         "pyns.sizes",
         "pyns.syscalls",
         "pyns._shim",
@@ -79,6 +85,7 @@ LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer
 UPWARDS = {
     ("pyns.container", "pyns.plan"),  # a description that can show its plan
     ("pyns.cgroups.hierarchy", "pyns.cgroups.mounting"),  # a hierarchy that can mount itself
+    ("pyns.terminal", "pyns.process"),  # for the type of what it relays
     ("pyns.errors", "pyns.steps"),  # for the type of SpawnError.step
 }
 
@@ -171,10 +178,14 @@ def test_cgroups_know_nothing_of_spawning() -> None:
     assert outside == []
 
 
-def test_only_marshal_spawn_and_namespaces_touch_the_shim() -> None:
+def test_only_marshal_signals_and_namespaces_touch_the_shim() -> None:
     sources = {found.source for found in INTERNAL if found.target == "pyns._shim"}
-    assert "pyns.marshal" in sources
-    assert sources <= {"pyns.marshal", "pyns.spawn", "pyns.namespaces"}
+    assert sources == {
+        "pyns.marshal",
+        "pyns.namespaces.entering",
+        "pyns.namespaces.keeping",
+        "pyns.signals",
+    }
 
 
 def test_only_the_build_of_the_shim_and_an_extra_need_more_than_the_standard_library() -> None:
@@ -187,6 +198,8 @@ def test_only_the_build_of_the_shim_and_an_extra_need_more_than_the_standard_lib
     assert foreign == {
         ("pyns._shim_build", "cffi", False),
         ("pyns.cgroups.systemd", "jeepney", True),
+        ("pyns.links", "pyroute2", True),
+        ("pyns.netlink", "pyroute2", True),
     }
 
 

@@ -121,11 +121,11 @@ def tmpfs(*options: bytes, attributes: int = NOSUID | NODEV) -> NewMount:
         (Sysfs("/s", read_only=False), [NewMount(b"sysfs", (), INERT), Attach(b"/s")]),
         (Mqueue(), [NewMount(b"mqueue", (), INERT), Attach(b"/dev/mqueue")]),
         (
-            Devpts(gid=0, max=0),
+            Devpts(gid=0, max=1),
             [
                 NewMount(
                     b"devpts",
-                    ((b"mode", b"620"), (b"ptmxmode", b"666"), (b"gid", b"0"), (b"max", b"0")),
+                    ((b"mode", b"620"), (b"ptmxmode", b"666"), (b"gid", b"0"), (b"max", b"1")),
                     NOSUID | NOEXEC,
                 ),
                 Attach(b"/dev/pts"),
@@ -386,7 +386,8 @@ def test_target_that_is_none_is_refused(make: Any, target: str, said: str) -> No
         (lambda: Proc(subset="all"), ValueError, "subset='all': there is \"pid\""),
         (lambda: Sysfs(read_only=1), TypeError, "read_only=1 is not a bool"),  # type: ignore[arg-type]
         (lambda: Devpts(gid=-1), ValueError, "gid=-1 is out of range: 0 to 4294967294"),
-        (lambda: Devpts(max=2**21), ValueError, "is out of range: 0 to 1048576"),
+        (lambda: Devpts(max=2**21), ValueError, "is out of range: 1 to 1048576"),
+        (lambda: Devpts(max=0), ValueError, "max=0 is out of range: 1 to 1048576"),
         (lambda: Devpts(ptmxmode=0o1000), ValueError, "is out of range: 0 to 0o777"),
         (lambda: Dev(extra="fuse"), TypeError, "extra='fuse': give a sequence of names"),
         (lambda: Dev(extra=["../x"]), ValueError, "extra='../x' is not the name of a node below"),
@@ -470,7 +471,7 @@ def test_mounts_may_come_from_an_iterator() -> None:
 def test_root_is_protected_around_the_mounts_and_hidden_from_after_them(
     root: str | None, first: list[Step], last: list[Step]
 ) -> None:
-    steps = root_steps(root, [Proc()], read_only=True, masked=[b"/m"], protected=[b"/p", b"/q"])
+    steps = root_steps(root, [Proc()], attributes=RDONLY, masked=[b"/m"], protected=[b"/p", b"/q"])
     assert list(steps) == [
         *first,
         tmpfs(b"mode=755", b"size=4096", b"nr_inodes=1", attributes=INERT | RDONLY),
@@ -485,7 +486,7 @@ def test_root_is_protected_around_the_mounts_and_hidden_from_after_them(
     ]
 
 
-@pytest.mark.parametrize("given", ["read_only", "masked", "protected"])
+@pytest.mark.parametrize("given", ["attributes", "masked", "protected"])
 def test_the_hosts_root_is_taken_for_any_of_them(given: str) -> None:
-    value: Any = True if given == "read_only" else [b"/x"]
+    value: Any = RDONLY if given == "attributes" else [b"/x"]
     assert next(root_steps(None, (), **{given: value})) == HostRoot()

@@ -8,7 +8,8 @@ import re
 
 import pytest
 
-from pyns import Namespace, namespaces
+from pyns import Fd, Namespace, namespaces
+from pyns.namespaces.targets import check_alive, pid_of
 
 # <linux/sched.h>
 CLONE_FLAGS = {
@@ -77,6 +78,28 @@ def test_of_returns_the_inodes_of_proc(pid: int | None) -> None:
     assert found[Namespace.MOUNT] == os.stat(f"{directory}/mnt").st_ino
     assert found[Namespace.PID] == os.stat(f"{directory}/pid").st_ino
     assert len(set(found.values())) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(-1, ValueError), (True, TypeError), ("3", TypeError), (None, TypeError)]
+)
+def test_fd_is_a_number_from_0_on(number: int, error: type[Exception]) -> None:
+    with pytest.raises(error, match=re.escape(f"number={number!r} is not an")):
+        Fd(number)
+    assert Fd(0).fileno() == 0
+
+
+def test_pid_of_a_pidfd_is_found_in_proc() -> None:
+    pidfd = os.pidfd_open(os.getppid())
+    try:
+        assert pid_of(pidfd) == os.getppid()
+        check_alive(pidfd)
+    finally:
+        os.close(pidfd)
+    with open("/proc/self/ns/net") as file:
+        assert pid_of(file.fileno()) is None
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        pid_of(9999)
 
 
 def test_of_a_process_that_is_not_there_says_so() -> None:

@@ -12,6 +12,7 @@ import pytest
 from pyns import (
     Bind,
     Container,
+    Device,
     Dir,
     File,
     Namespace,
@@ -20,6 +21,8 @@ from pyns import (
     Proc,
     Symlink,
     Tmpfs,
+    UserNetwork,
+    Veth,
 )
 from pyns.cgroups.cgroup import Entry
 from pyns.command import Command
@@ -33,10 +36,13 @@ from pyns.steps import (
     CloneAgain,
     CloseRange,
     DefaultSignal,
+    Duplicate,
     EnterCgroup,
     Execute,
     ExecuteInit,
+    HideMemory,
     LoopbackUp,
+    NewSession,
     OpenTree,
     RestoreSignalMask,
     SetGid,
@@ -48,6 +54,8 @@ from pyns.steps import (
     Step,
     Unshare,
 )
+from pyns.terminal_steps import OpenTerminal, SetControllingTerminal, SetTerminalOwner
+from pyns.usermode import StartUserNetwork
 
 NONE = Entry()
 V2 = Entry(birth=("/cg/a", 5))
@@ -61,7 +69,7 @@ EVERYTHING = Command(
     (b"A=1",),
     cwd=b"/work",
     stdio=(10, 11, -1),
-    pass_fds=(12,),
+    pass_fds=((12, 12),),
     umask=0o77,
     start_new_session=True,
     process_group=0,
@@ -386,6 +394,7 @@ class TestLateUserNamespace:
         uid_map=[IdMap(1000, 65534)],
         gid_map=[IdMap(1000, 65534)],
         max_user_namespaces=0,
+        max_inotify_instances=8,
         capabilities=(),
     )
 
@@ -406,8 +415,12 @@ class TestLateUserNamespace:
         assert isinstance(steps[0], Clone)
         assert Namespace.USER in steps[0].namespaces
         assert "unshare" not in [step.kind for step in steps]
-        (limit,) = [n for n, step in enumerate(steps) if getattr(step, "proc", -1) == 9]
-        assert limit < [step.kind for step in steps].index("set_propagation")
+        limits = [n for n, step in enumerate(steps) if getattr(step, "proc", -1) == 9]
+        assert [steps[n].describe() for n in limits] == [
+            "write '0' to /proc/sys/user/max_user_namespaces",
+            "write '8' to /proc/sys/user/max_inotify_instances",
+        ]
+        assert max(limits) < [step.kind for step in steps].index("set_propagation")
 
 
 def test_zero_is_a_value() -> None:
@@ -471,6 +484,71 @@ class TestInit:
         assert ExecuteInit() in plan.steps
         assert CloseRange(3, CloseRange.LAST) in plan.steps
         assert json.loads(plan.to_json())
+
+
+class TestTerminal:
+    TERMINAL = OpenTerminal(24, 80, 30)
+    PLAN = build_plan(FULL, EVERYTHING, HYBRID, ROOT, terminal=TERMINAL)
+
+    def test_is_opened_in_the_new_root_and_given_away_before_the_uid_changes(self) -> None:
+        kinds = [step.kind for step in self.PLAN]
+        first = self.PLAN.steps.index(self.TERMINAL)
+        assert kinds[first - 1] == "pivot_root"
+        assert self.PLAN.steps[first + 1] == SetTerminalOwner(1000, 30)
+        assert kinds.index("set_uid") > first
+
+    def test_stays_with_the_same_user(self) -> None:
+        plan = build_plan(FULL, PLAIN, NONE, ROOT, terminal=self.TERMINAL)
+        assert "set_terminal_owner" not in [step.kind for step in plan]
+
+    def test_is_given_away_by_the_id_outside_before_a_user_namespace_that_comes_last(self) -> None:
+        maps = (IdMap(1000, 4321), IdMap(5000, 6000, 10))
+        kinds = Namespace.USER | Namespace.MOUNT
+        box = Container(namespaces=kinds, uid_map=maps, capabilities=())
+        for uid, outside in ((None, 4321), (1000, 4321), (5009, 6009)):
+            command = dataclasses.replace(PLAIN, uid=uid)
+            plan = build_plan(box, command, NONE, ROOT, terminal=self.TERMINAL)
+            given = plan.steps.index(SetTerminalOwner(outside, 30))
+            assert given < plan.steps.index(Unshare(Namespace.USER))
+        command = dataclasses.replace(PLAIN, uid=7)
+        with pytest.raises(ValueError, match="user: 7 is nobody"):
+            build_plan(box, command, NONE, ROOT, terminal=self.TERMINAL)
+
+    def test_becomes_that_of_a_new_session_asked_for_or_not(self) -> None:
+        for command in (EVERYTHING, PLAIN):
+            plan = build_plan(Container(), command, NONE, ROOT, terminal=self.TERMINAL)
+            kinds = [step.kind for step in plan]
+            assert kinds.count("new_session") == 1
+            session = kinds.index("new_session")
+            assert plan.steps[session + 1] == SetControllingTerminal(30)
+
+    def test_is_what_is_not_given_of_stdio(self) -> None:
+        duplicated = [step for step in self.PLAN if isinstance(step, Duplicate)]
+        assert duplicated == [
+            *(Duplicate(10, 0), Duplicate(11, 1), Duplicate(30, 2)),
+            Duplicate(12, 12),
+        ]
+        assert CloseRange(13, CloseRange.LAST) in self.PLAN.steps
+
+    @pytest.mark.parametrize("close_fds", [True, False])
+    def test_is_kept_by_the_init_for_its_child_alone(self, close_fds: bool) -> None:
+        command = dataclasses.replace(PLAIN, close_fds=close_fds)
+        init, box = ExecuteInit(20, 21, 22), Container(init=True)
+        plan = build_plan(box, command, NONE, ROOT, init=init, terminal=self.TERMINAL)
+        child = plan.steps.index(init) + 1
+        assert Duplicate(30, 30) in plan.steps[:child]
+        assert not any(
+            step.first <= 30 <= step.last
+            for step in plan.steps[:child]
+            if isinstance(step, CloseRange)
+        )
+        assert [step for step in plan.steps[child:] if not isinstance(step, DefaultSignal)] == [
+            NewSession(),
+            SetControllingTerminal(30),
+            CloseRange(30, 30),
+            RestoreSignalMask(),
+            Execute(PLAIN.candidates, PLAIN.arguments, PLAIN.environment),
+        ]
 
 
 def test_plan_is_a_pure_function_of_what_is_asked() -> None:
@@ -591,6 +669,47 @@ def test_time_is_entered_by_the_program_and_its_offsets_are_set_before() -> None
     ]
 
 
+def test_devices_come_in_their_order_before_the_ids() -> None:
+    maps = (IdMap(0, 100000, 65536),)
+    network = (Device("eth1"), Veth(), UserNetwork("tap0", program="pasta"))
+    box = Container(
+        namespaces=Namespace.NET | Namespace.USER, network=network, uid_map=maps, gid_map=maps
+    )
+    plan = build_plan(box, PLAIN, NONE, ROOT)
+    assert [type(step).__name__ for step in plan.steps[1:5]] == [
+        "MoveDevice",
+        "AddVeth",
+        "StartUserNetwork",
+        "WriteMaps",
+    ]
+    assert {step.kind for step in plan.steps[1:5]} == {"wait_for_parent"}
+    shown = json.loads(plan.to_json())[1]
+    assert shown["device"] == {"device": "eth1", "name": None, "addresses": [], "gateway": []}
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "capabilities", "caller", "own_user", "privileged"),
+    [
+        (Namespace.NET, None, ROOT, False, True),
+        (Namespace.NET | Namespace.USER, None, ROOT, True, True),
+        (Namespace.NET | Namespace.USER, (), ROOT, False, True),
+        (Namespace.NET, (), ORDINARY, True, False),
+    ],
+    ids=["root", "root with a user namespace", "one that is entered last", "ordinary"],
+)
+def test_a_user_network_knows_whose_namespace_it_is_for(
+    namespaces: Namespace,
+    capabilities: tuple[()] | None,
+    caller: Caller,
+    own_user: bool,
+    privileged: bool,
+) -> None:
+    box = Container(namespaces=namespaces, network=[UserNetwork()], capabilities=capabilities)
+    step = build_plan(box, PLAIN, NONE, caller).steps[1]
+    assert isinstance(step, StartUserNetwork)
+    assert (step.own_user, step.privileged) == (own_user, privileged)
+
+
 def test_what_is_joined_comes_first_and_new_ones_are_made_in_it() -> None:
     join: dict[Namespace, Any] = {Namespace.NET: "/run/netns/a", Namespace.USER: 5}
     box = Container(namespaces=Namespace.PID | Namespace.CGROUP, join=join)
@@ -598,7 +717,8 @@ def test_what_is_joined_comes_first_and_new_ones_are_made_in_it() -> None:
     plan = build_plan(box, PLAIN, HYBRID, ORDINARY, joins)
     entered = 2 + len(HYBRID.tasks)  # birth, clone, v1 groups
     assert plan.steps[1] == Clone(Namespace(0))
-    assert plan.steps[entered : entered + 6] == (
+    assert plan.steps[entered : entered + 7] == (
+        HideMemory(),
         SetNamespaces(Namespace.USER, "process 5", 7),
         SetNamespaces(Namespace.NET, "a", 6),
         CloneAgain(Namespace.PID | Namespace.CGROUP),
@@ -606,6 +726,33 @@ def test_what_is_joined_comes_first_and_new_ones_are_made_in_it() -> None:
         SetGid(3),
         SetUid(0),
     )
+
+
+@pytest.mark.parametrize(
+    ("new", "last"),
+    [
+        ("", "set_oom_score_adj"),
+        ("uts", "set_oom_score_adj"),
+        ("user", "write_proc"),
+        ("time", "unshare"),
+    ],
+)
+def test_memory_is_hidden_from_whom_the_child_joins(new: str, last: str) -> None:
+    both = Namespace.PID | Namespace.MOUNT
+    namespaces = Namespace.parse(new) if new else Namespace(0)
+    box = Container(namespaces=namespaces, join={both: 5}, oom_score_adj=5)
+    steps = build_plan(box, PLAIN, NONE, ROOT, (Joined(both, "process 5", 7),)).steps
+    at = steps.index(HideMemory())
+    assert steps[at - 1].kind == last
+    # of what is written as the owner of /proc/self, nothing comes later
+    assert not {"write_proc", "set_oom_score_adj"} & {step.kind for step in steps[at:]}
+
+
+def test_memory_is_not_hidden_where_nobody_else_is() -> None:
+    for join in ({}, {Namespace.NET: 5}):
+        joins = tuple(Joined(kind, "", 7) for kind in join)
+        plan = build_plan(Container(namespaces=Namespace.UTS, join=join), PLAIN, NONE, ROOT, joins)
+        assert HideMemory() not in plan.steps
 
 
 def test_joined_ones_alone_need_no_second_child() -> None:

@@ -127,6 +127,20 @@ def test_x86_64_program_ends_where_x32_begins() -> None:
     ]
 
 
+def test_argument_decides_which_other_one_is_looked_at() -> None:
+    inner = Cases((Case(2, 0, ALLOW), Case(2, 7, LOG)), KILL)
+    cases = Cases((Case(0, 16, inner), Case(0, 1, ALLOW)), fail(5))
+    program = assemble({"socket": cases}, otherwise=ALLOW, machine="x86_64")
+    for arguments, action in (
+        ((16, 3, 0), ALLOW),
+        ((16, 3, 7), LOG),
+        ((16, 3, 1), KILL),
+        ((1, 3, 9), ALLOW),
+        ((2, 3, 0), fail(5)),
+    ):
+        assert interpret(program, ARCHITECTURE["x86_64"], 41, *arguments) == action
+
+
 def test_program_with_arguments_is_this() -> None:
     cases = Cases((Case(1, 5, LOG), Case(0, 0, ALLOW, mask=0xF0)), KILL)
     program = assemble({"io_setup": cases}, otherwise=ALLOW, machine="aarch64")
@@ -229,6 +243,8 @@ def test_default_by_argument(machine: str) -> None:
             assert action("clone", flag | 17) == action("clone", thread | flag) == EPERM
     assert action("unshare", 0x400) == ALLOW
     for call in ("socket", "socketpair"):
+        assert action(call, 16, 3, 0) == ALLOW  # NETLINK_ROUTE
+        assert action(call, 16, 3, 15) == fail(errno.EPROTONOSUPPORT)  # NETLINK_KOBJECT_UEVENT
         families = {family for family in range(64) if action(call, family, 1) == ALLOW}
         assert families == {1, 2, 10, 16}
         assert action(call, 40, 1) == action(call, 2**32 + 40, 1) == EAFNOSUPPORT

@@ -15,8 +15,10 @@ from cffi import FFI
 
 from pyns._shim import ffi, lib
 from pyns.capabilities import DropBounding, KeepCapabilities, RaiseAmbient, SetCapabilities
+from pyns.idmap import WriteMaps
 from pyns.labels import SetExecLabel
 from pyns.landlock import AllowPath, AllowPort, CreateRuleset, RestrictSelf
+from pyns.links import AddVeth, Device, MoveDevice, Veth
 from pyns.mount_steps import (
     AttachRoot,
     CopyMode,
@@ -36,7 +38,7 @@ from pyns.mount_steps import (
 )
 from pyns.namespaces import Namespace
 from pyns.rlimits import INFINITY, SetRlimit
-from pyns.scheduling import SetAffinity, SetNice, SetOomScoreAdj, SetTimerSlack
+from pyns.scheduling import NewCoreCookie, SetAffinity, SetNice, SetOomScoreAdj, SetTimerSlack
 from pyns.seccomp import InstallFilter
 from pyns.steps import (
     Attach,
@@ -51,6 +53,7 @@ from pyns.steps import (
     EnterCgroup,
     Execute,
     ExecuteInit,
+    HideMemory,
     HostRoot,
     LoopbackUp,
     NewKeyring,
@@ -78,6 +81,8 @@ from pyns.steps import (
     WaitForParent,
     WriteProc,
 )
+from pyns.terminal_steps import OpenTerminal, SetControllingTerminal, SetTerminalOwner
+from pyns.usermode import StartUserNetwork, UserNetwork
 
 PLAN_H = Path(__file__).parents[2] / "csrc" / "plan.h"
 
@@ -88,7 +93,7 @@ def subclasses(cls: type[Step]) -> Iterator[type[Step]]:
         yield from subclasses(subclass)
 
 
-CLASSES = [cls for cls in subclasses(Step) if cls is not MakeEntry]
+CLASSES = [cls for cls in subclasses(Step) if cls not in (MakeEntry, WaitForParent)]
 
 # each with its sentence and what crosses to the shim
 SAMPLES: list[tuple[Step, str, Operands]] = [
@@ -101,12 +106,12 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
     (Clone(Namespace(0)), "clone the child, in the caller's namespaces", Operands()),
     (EnterCgroup("/cg/a", 8), "enter the cgroup /cg/a", Operands(fd=8)),
     (
-        WaitForParent(("0 100000 65536",), ("0 5 1", "1 7 1"), True),
+        WriteMaps(("0 100000 65536",), ("0 5 1", "1 7 1"), True),
         "have the parent map uids 0 100000 65536 and gids 0 5 1, 1 7 1",
         Operands(value=10_000),
     ),
     (
-        WaitForParent(("0 1 1", "1 2 1", "2 3 1", "3 4 1"), (), False),
+        WriteMaps(("0 1 1", "1 2 1", "2 3 1", "3 4 1"), (), False),
         "have the parent map uids 0 1 1, 1 2 1, 2 3 1, ... with newuidmap and newgidmap",
         Operands(value=10_000),
     ),
@@ -114,6 +119,28 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         WriteProc("/proc/sys/user/max_user_namespaces", "0", 7),
         "write '0' to /proc/sys/user/max_user_namespaces",
         Operands((b"sys/user/max_user_namespaces", b"0"), fd=7),
+    ),
+    (
+        AddVeth(Veth(addresses="10.0.0.2/24", gateway="10.0.0.1")),
+        "have the parent add a veth pair: 'eth0' (10.0.0.2/24, default route via 10.0.0.1) inside, "
+        "'veth*' outside",
+        Operands(value=10_000),
+    ),
+    (
+        AddVeth(Veth("a", outside_name="b", outside_addresses=["fd00::1/64"], bridge="br0")),
+        "have the parent add a veth pair: 'a' inside, 'b' (fd00::1/64) of 'br0' outside",
+        Operands(value=10_000),
+    ),
+    (
+        MoveDevice(Device("eth1", name="eth0", addresses="10.0.0.2/24")),
+        "have the parent move the device 'eth1' into it as 'eth0' (10.0.0.2/24)",
+        Operands(value=10_000),
+    ),
+    (
+        StartUserNetwork(UserNetwork(), "/usr/bin/pasta", True, False),
+        "have the parent start /usr/bin/pasta for the network of 'eth0' (10.0.2.100/24, default "
+        "route via 10.0.2.2)",
+        Operands(value=10_000),
     ),
     (
         WriteProc("/proc/self/uid_map", "0 1000 1"),
@@ -127,6 +154,7 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         Operands(fd=6, flags=0x40000000),
     ),
     (CloneAgain(Namespace(0)), "go on in another child, born in what is joined", Operands()),
+    (HideMemory(), "hide the caller's memory from those who are in there", Operands()),
     (
         CloneAgain(Namespace.PID),
         "go on in another child, in new namespaces: pid",
@@ -249,7 +277,9 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
     ),
     (Duplicate(9, 1), "make fd 9 its stdout", Operands(fd=9, value=1)),
     (Duplicate(9, 9), "pass on fd 9", Operands(fd=9, value=9)),
+    (Duplicate(9, 8), "pass on fd 9 as its fd 8", Operands(fd=9, value=8)),
     (CloseRange(3, 6), "close every fd from 3 to 6", Operands(flags=3, value=6)),
+    (CloseRange(5, 5), "close the fd 5", Operands(flags=5, value=5)),
     (
         CloseRange(7, CloseRange.LAST),
         "close every fd from 7 on",
@@ -305,6 +335,11 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
     ),
     (SetTimerSlack(1), "let timers be 1 ns late", Operands(value=1)),
     (
+        NewCoreCookie(),
+        "share a CPU core only with its own children: a new core scheduling cookie",
+        Operands(),
+    ),
+    (
         SetExecLabel("AppArmor", b"/proc/x", b"exec a\nb"),
         "have execve set the AppArmor label: 'exec a\\nb'",
         Operands((b"/proc/x", b"exec a\nb")),
@@ -336,11 +371,26 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         Operands(flags=3, value=80),
     ),
     (RestrictSelf(), "put the Landlock ruleset into force", Operands()),
+    (
+        OpenTerminal(24, 80, 7),
+        "open a terminal of 24 rows and 80 columns in /dev/pts",
+        Operands((b"/dev/pts", b"/dev/ptmx"), fd=7, value=24 << 16 | 80),
+    ),
+    (
+        SetTerminalOwner(1000, 7),
+        "give the terminal to the user 1000",
+        Operands(fd=7, value=1000),
+    ),
+    (
+        SetControllingTerminal(7),
+        "make the terminal the controlling one of the session",
+        Operands(fd=7),
+    ),
     (DieWithParent(9), "be killed when the thread that started it ends", Operands(fd=9)),
     (
         Execute((b"/bin/ls",), (b"ls", b"-l"), (b"A=1",)),
         "execute '/bin/ls' with arguments ['ls', '-l']",
-        Operands((b"/bin/ls", b"ls", b"-l", b"A=1"), flags=1, value=2),
+        Operands((b"/bin/ls", b"ls", b"-l"), flags=1, value=2, data=b"A=1\0", more=1),
     ),
     (
         Execute((b"/bin/ls", b"/usr/bin/ls"), (b"ls",), ()),
@@ -374,6 +424,7 @@ HOSTILE_STEPS = [
 
 # where advice is certain
 HINTED: dict[type[Step], set[int]] = {
+    Duplicate: {errno.EBADF},
     BirthInCgroup: {errno.EBUSY, errno.EOPNOTSUPP, errno.EACCES},
     Clone: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS},
     Unshare: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS},
@@ -404,9 +455,14 @@ HINTED: dict[type[Step], set[int]] = {
     SetOomScoreAdj: {errno.EACCES, errno.ENOENT},
     SetNice: {errno.EACCES},
     SetAffinity: {errno.EINVAL},
+    NewCoreCookie: {errno.EINVAL, errno.ENODEV},
     SetExecLabel: {errno.EINVAL, errno.ENOENT},
     InstallFilter: {errno.EACCES, errno.EINVAL},
     ExecuteInit: {errno.EAGAIN, errno.ENOEXEC},
+    OpenTerminal: {errno.ENOENT, errno.ENODEV, errno.ENOSPC},
+    AddVeth: {errno.EPERM, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EHOSTUNREACH},
+    MoveDevice: {errno.EPERM, errno.EINVAL, errno.ENETUNREACH, errno.EHOSTUNREACH},
+    StartUserNetwork: {errno.ENOENT},
 }
 # a hint begins as a sentence does, or with the name of a parameter or system call
 HINT = re.compile(r"(?:[A-Z]|root= |source |clone3 )[^\n]*[^\s.]")
@@ -454,8 +510,10 @@ def test_step_is_documented_with_its_man_page(cls: type[Step]) -> None:
 
 
 def test_every_kind_of_plan_h_has_exactly_one_step_class() -> None:
-    kinds = sorted(f"STEP_{cls.kind.upper()}" for cls in CLASSES)
-    assert kinds == sorted(enumerators().keys() - {"STEP_END"})
+    # to the child, all that its parent does is one
+    kinds = [cls.kind for cls in CLASSES if not issubclass(cls, WaitForParent)]
+    names = sorted(f"STEP_{kind.upper()}" for kind in [*kinds, WaitForParent.kind])
+    assert names == sorted(enumerators().keys() - {"STEP_END"})
 
 
 def test_shim_was_built_from_this_plan_h() -> None:
@@ -487,7 +545,7 @@ def test_hints_are_given_for_certain_errnos_only(step: Step) -> None:
         expected = expected - {errno.EPERM}  # without namespaces it is about something else
     if isinstance(step, OpenTree) and not step.recursive:
         expected = expected | {errno.EINVAL}
-    if isinstance(step, WaitForParent) and not step.privileged:
+    if isinstance(step, WriteMaps) and not step.privileged:
         expected = {errno.ENOENT, errno.EPERM}
     if isinstance(step, WriteProc) and not step.path.endswith("id_map"):
         expected = {errno.EROFS}

@@ -10,6 +10,7 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import textwrap
 import threading
 import time
@@ -24,9 +25,9 @@ from pyns.labels import SetExecLabel
 from pyns.landlock import AllowPath, AllowPort, CreateRuleset, RestrictSelf
 from pyns.namespaces import Namespace
 from pyns.rlimits import INFINITY, NUMBERS, SetRlimit
-from pyns.scheduling import SetAffinity, SetNice, SetOomScoreAdj, SetTimerSlack
+from pyns.scheduling import NewCoreCookie, SetAffinity, SetNice, SetOomScoreAdj, SetTimerSlack
 from pyns.seccomp import InstallFilter
-from pyns.steps import Clone, DieWithParent, NewKeyring, NoNewPrivileges, SetUid
+from pyns.steps import Clone, DieWithParent, Execute, NewKeyring, NoNewPrivileges, SetUid
 from pyns.syscalls import numbers
 
 Output = Callable[..., str]
@@ -353,6 +354,42 @@ def test_timer_slack_is_the_child_s_alone(output: Output) -> None:
     before = Path("/proc/self/timerslack_ns").read_text()
     assert output(CLONE, SetTimerSlack(1), script="cat /proc/self/timerslack_ns") == "1"
     assert Path("/proc/self/timerslack_ns").read_text() == before
+
+
+@pytest.fixture
+def core_scheduling_refused() -> int:
+    """Try it in a process of its own; the errno, or 0."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(ctypes.get_errno() if libc.prctl(62, 1, 0, 0, 0) else 0)  # PR_SCHED_CORE_CREATE
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_core_cookie_is_the_child_s_alone(
+    printed: Callable[..., str], core_scheduling_refused: int
+) -> None:
+    if core_scheduling_refused:
+        said = os.strerror(core_scheduling_refused)
+        pytest.skip(f"prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE): {said}")
+    code = (
+        "import ctypes; cookie = ctypes.c_uint64()\n"
+        "assert ctypes.CDLL(None).prctl(62, 0, 0, 0, ctypes.byref(cookie)) == 0\n"
+        "print(cookie.value)"
+    )
+    ask = Execute((os.fsencode(sys.executable),), (b"python", b"-c", code.encode()), ())
+    first, second = (int(printed(CLONE, NewCoreCookie(), ask)) for _ in range(2))
+    assert len({0, first, second}) == 3
+    assert int(printed(CLONE, ask)) == 0
+
+
+def test_no_core_scheduling_on_this_machine_fails_the_step(
+    failure: Failure, core_scheduling_refused: int
+) -> None:
+    if not core_scheduling_refused:
+        pytest.skip("prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE): granted, and nothing to refuse")
+    assert failure(CLONE, NewCoreCookie()) == (1, core_scheduling_refused)
+    assert NewCoreCookie().hint(core_scheduling_refused)
 
 
 def test_a_label_is_written_to_the_file(output: Output, tmp_path: Path) -> None:

@@ -35,8 +35,9 @@ READ_STRINGS = [
     "MASK",
     "MAKE_READ_ONLY",
     "EXECUTE_INIT",
+    "OPEN_TERMINAL",
 ]
-TWO_STRINGS = ["MAKE_SYMLINK", "COPY_MODE"]
+TWO_STRINGS = ["MAKE_SYMLINK", "COPY_MODE", "OPEN_TERMINAL"]
 KINDS = sorted(
     n.removeprefix("STEP_") for n in dir(lib) if n.startswith("STEP_") and n != "STEP_END"
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -18,7 +19,7 @@ import pytest
 
 from pyns.namespaces import Namespace
 from pyns.plan import Plan
-from pyns.steps import Clone, EnterCgroup, Execute, RestoreSignalMask
+from pyns.steps import Clone, EnterCgroup, Execute, HideMemory, RestoreSignalMask, SetUid, Step
 
 Failure = Callable[..., tuple[int, int]]
 Python = Callable[..., str]
@@ -26,6 +27,7 @@ Spawn = Callable[[Plan], Any]
 CLONE = Clone(Namespace(0))
 TRUE = Execute((b"/bin/true",), (b"true",), ())
 NOBODY = 65534
+PR_GET_DUMPABLE = 3  # <linux/prctl.h>
 
 
 def wait(report: Any) -> int:
@@ -39,10 +41,10 @@ def wait(report: Any) -> int:
 class StuckChild:
     """A child that hangs in its first step, a write to a full pipe, and the thread that cloned it.
 
-    Its steps: 0 clone, 1 the write, 2 restore the signal mask, 3 execute.
+    Its steps: 0 clone, those given, the write, restore the signal mask, execute.
     """
 
-    def __init__(self, spawn: Spawn) -> None:
+    def __init__(self, spawn: Spawn, *given: Step) -> None:
         self.reader, self.writer = os.pipe()
         os.set_blocking(self.writer, False)
         with suppress(BlockingIOError):
@@ -50,19 +52,20 @@ class StuckChild:
                 os.write(self.writer, bytes(4096))
         os.set_blocking(self.writer, True)
         self.report: Any = None
-        self.thread = threading.Thread(target=self.start, args=(spawn,))
+        self.thread = threading.Thread(target=self.start, args=(spawn, *given))
         self.thread.start()
         self.pidfd = os.pidfd_open(self.find_pid())
 
-    def start(self, spawn: Spawn) -> None:
-        steps = (CLONE, EnterCgroup("a full pipe", self.writer), RestoreSignalMask(), TRUE)
-        self.report = spawn(Plan(steps))
+    def start(self, spawn: Spawn, *given: Step) -> None:
+        write = EnterCgroup("a full pipe", self.writer)
+        self.report = spawn(Plan((CLONE, *given, write, RestoreSignalMask(), TRUE)))
 
     def find_pid(self) -> int:
         children = Path(f"/proc/self/task/{self.thread.native_id}/children")
         for _ in range(2000):
             pids = children.read_text().split()
-            if pids and "write" in Path(f"/proc/{pids[0]}/wchan").read_text():
+            # nothing else that it does lets it sleep; wchan is not to be seen when it hides
+            if pids and ") S " in Path(f"/proc/{pids[0]}/stat").read_text():
                 return int(pids[0])
             time.sleep(0.005)
         raise AssertionError("no child is writing to the pipe")
@@ -138,6 +141,33 @@ def test_other_threads_run_while_a_child_is_on_its_way(stuck: StuckChild, spawn:
     assert stuck.report is None
     stuck.let_go()
     assert wait(stuck.outcome()) == 0
+
+
+def test_memory_that_a_child_hides_stays_hidden_until_it_is_done(spawn: Spawn) -> None:
+    libc = ctypes.CDLL(None)
+    child = StuckChild(spawn, HideMemory())
+    others: list[Any] = []
+
+    def start_another() -> None:
+        # with a change of the user, after which the flag is given back
+        others.append(spawn(Plan((CLONE, SetUid(os.geteuid()), RestoreSignalMask(), TRUE))))
+
+    thread = threading.Thread(target=start_another)
+    try:
+        assert libc.prctl(PR_GET_DUMPABLE) == 0
+        thread.start()
+        thread.join(0.2)
+        # that of an ordinary user waits: it may have to write its /proc/self/uid_map
+        assert len(others) == (os.geteuid() == 0)
+        assert libc.prctl(PR_GET_DUMPABLE) == 0
+        child.let_go()
+        assert wait(child.outcome()) == 0
+        thread.join(20)
+        assert wait(others[0]) == 0
+        assert libc.prctl(PR_GET_DUMPABLE) == 1
+    finally:
+        child.close()
+        thread.join(20)
 
 
 def test_a_timer_that_goes_off_all_the_time_disturbs_no_spawn(

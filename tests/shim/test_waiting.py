@@ -49,7 +49,7 @@ def spawn_with_help(plan: Plan, work: Callable[[int], int]) -> Any:
     return report, pids[0]
 
 
-WAIT = WaitForParent((), (), True)
+WAIT = WaitForParent()
 
 
 def test_the_child_waits_until_it_is_let_go() -> None:
@@ -75,7 +75,33 @@ def test_the_step_fails_with_what_the_parent_says() -> None:
 
 
 def test_the_step_fails_when_nobody_comes(failure: Failure) -> None:
-    assert failure(CLONE, Impatient((), (), True)) == (1, errno.ETIMEDOUT)
+    assert failure(CLONE, Impatient()) == (1, errno.ETIMEDOUT)
+
+
+def test_the_child_may_wait_several_times() -> None:
+    report, pids = marshal.new_report(), []
+
+    def help_child() -> None:
+        while (pid := marshal.wait_for_child(report)) > 0:
+            pids.append(pid)
+            marshal.let_go(report, errno.EDQUOT if len(pids) == 3 else 0)
+
+    thread = threading.Thread(target=help_child)
+    thread.start()
+    with marshal.signals_blocked() as mask:
+        marshal.spawn(Plan((CLONE, WAIT, WAIT, WAIT, TRUE)), mask, report)
+    marshal.let_go(report, errno.ECANCELED)
+    thread.join()
+    assert (report.index, report.error) == (3, errno.EDQUOT)
+    assert len(pids) == 3
+    assert len(set(pids)) == 1
+
+
+def test_who_helped_too_late_is_told_that_no_child_will_come() -> None:
+    report = marshal.new_report()
+    marshal.let_go(report, errno.ECANCELED)
+    marshal.let_go(report, 0)
+    assert marshal.wait_for_child(report) == -errno.ECANCELED
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which namespaces there are, and which a process is in."""
+"""Which kinds of namespaces there are, and which ones a process is in."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ class Namespace(enum.Flag):
         return ", ".join(m.name.lower() for m in type(self) if m in self and m.name)
 
 
-_FILES = {
+# what each is called in /proc/PID/ns
+FILES = {
     Namespace.MOUNT: "mnt",
     Namespace.CGROUP: "cgroup",
     Namespace.UTS: "uts",
@@ -64,14 +65,14 @@ _FILES = {
     Namespace.NET: "net",
     Namespace.TIME: "time",
 }
-_BY_NAME = {m.name.lower(): m for m in Namespace if m.name} | {f: m for m, f in _FILES.items()}
+_BY_NAME = {m.name.lower(): m for m in Namespace if m.name} | {f: m for m, f in FILES.items()}
 
 
 def of(pid: int | None = None) -> dict[Namespace, int]:
     """Return the namespaces that a process is in.
 
     Args:
-        pid: the process, in the caller's PID namespace; None for the calling process.
+        pid: the process, in the caller's PID namespace; None for the calling thread.
 
     Returns:
         The inode number of each namespace: two processes share one if the numbers are equal.
@@ -88,9 +89,9 @@ def of(pid: int | None = None) -> dict[Namespace, int]:
         >>> Namespace.PID in of()
         True
     """
-    directory = f"/proc/{'self' if pid is None else pid}/ns"
+    directory = f"/proc/{'thread-self' if pid is None else pid}/ns"
     inodes = {}
-    for namespace, name in _FILES.items():
+    for namespace, name in FILES.items():
         try:
             inodes[namespace] = os.stat(f"{directory}/{name}").st_ino
         except FileNotFoundError:

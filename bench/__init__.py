@@ -1,0 +1,1 @@
+"""What a start costs: pyns beside the bare-C floor and beside what people use instead."""

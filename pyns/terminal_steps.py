@@ -1,0 +1,65 @@
+"""The steps that give a program a controlling terminal of its own."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pyns.steps import Operands, Step
+
+
+@dataclass(frozen=True)
+class OpenTerminal(Step):
+    """Opens a new terminal (pts(4)): its master goes through a socket, whose fd the slave takes."""
+
+    kind = "open_terminal"
+    rows: int
+    columns: int
+    fd: int = -1
+
+    PLACES: ClassVar[tuple[bytes, bytes]] = (b"/dev/pts", b"/dev/ptmx")
+
+    def describe(self) -> str:
+        return f"open a terminal of {self.rows} rows and {self.columns} columns in /dev/pts"
+
+    def operands(self) -> Operands:
+        return Operands(self.PLACES, fd=self.fd, value=self.rows << 16 | self.columns)
+
+    def hint(self, error: int) -> str | None:
+        missing = "There is no /dev/pts inside: add Dev() to the mounts"
+        return {
+            errno.ENOENT: missing,
+            errno.ENODEV: missing,
+            errno.ENOSPC: "The limit of terminals is reached: kernel.pty.max (sysctl), or `max` of "
+            "its Devpts",
+        }.get(error)
+
+
+@dataclass(frozen=True)
+class SetTerminalOwner(Step):
+    """Gives the terminal to the user that the program will be (chown(2))."""
+
+    kind = "set_terminal_owner"
+    uid: int
+    fd: int = -1
+
+    def describe(self) -> str:
+        return f"give the terminal to the user {self.uid}"
+
+    def operands(self) -> Operands:
+        return Operands(fd=self.fd, value=self.uid)
+
+
+@dataclass(frozen=True)
+class SetControllingTerminal(Step):
+    """Makes the terminal that of the session, and of its foreground (TIOCSCTTY(2const))."""
+
+    kind = "set_controlling_terminal"
+    fd: int = -1
+
+    def describe(self) -> str:
+        return "make the terminal the controlling one of the session"
+
+    def operands(self) -> Operands:
+        return Operands(fd=self.fd)
