@@ -87,7 +87,7 @@ def compare(module: str, mode: str, can_not: Iterable[str], directory: Path) -> 
     with suppress(ModuleNotFoundError):  # of a package above
         found = importlib.util.find_spec(module)
     if found is None:
-        pytest.skip(f"no module {module} (Debian: libpython3-testsuite)")
+        pytest.skip(f"no module {module} (Debian 12: libpython3.11-testsuite)")
     ours = outcomes(module, mode, directory)
     assert len(ours) > 50
     missed = {name: why for name, why in ours.items() if why}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -303,7 +304,8 @@ class TestRemove:
         completed = run(limited(pids_max=5), ["sh", "-c", "sleep 60 >&- & echo $!"], stdout=-1)
         status = Path(f"/proc/{int(completed.stdout)}/status")
         # gone, or dead and not yet reaped by whoever inherited it
-        assert not status.exists() or "State:\tZ" in status.read_text()
+        with suppress(FileNotFoundError, ProcessLookupError):
+            assert "State:\tZ" in status.read_text()
 
     def test_private_group_goes_when_the_program_is_not_there(self) -> None:
         # the leak guard sees to it

@@ -176,7 +176,9 @@ def test_block_says_what_is_shown(
             re.sub(r"\b40\d{8}\b", "INODE", text)
             for text in (session_of_shell(block, tmp_path), block.source)
         )
-        assert doctest.OutputChecker().check_output(shown, said, doctest.ELLIPSIS), said
+        assert doctest.OutputChecker().check_output(
+            shown, said, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+        ), said
         return
     said = output_of_script(block, tmp_path)
     if block.output is not None:

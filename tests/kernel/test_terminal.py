@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import select
@@ -212,7 +213,7 @@ class TestEveryContainer:
             clone_into(box, ["/does/not/exist"], terminal=True)
 
     def test_has_a_terminal_and_a_limit_of_fds(self, box: Container) -> None:
-        assert output(Container(**{**vars(box), "rlimits": {"nofile": 5}}), "say(1)") == "1"
+        assert output(dataclasses.replace(box, rlimits={"nofile": 5}), "say(1)") == "1"
 
 
 @OWN

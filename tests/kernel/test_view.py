@@ -463,6 +463,11 @@ def seen(said: str, outside: View, target: View | None, expected: View) -> View:
                 "the caller's" if link == outside["namespaces"][kind] else "new"
             )
     view["mounts"] = shown(map(mounted, view["mounts"]))
+    # in a new user namespace it is still that of the user outside, and no longer that of the user
+    expected.pop("user_session_keyring", None)
+    del view["user_session_keyring"]
+    if view["session_keyring"] == outside["user_session_keyring"]:
+        view["session_keyring"] = "the user's"
     if expected["session_keyring"] == "new" and isinstance(view["session_keyring"], int):
         known = outside["session_keyring"], (target or {}).get("session_keyring")
         view["session_keyring"] = "known" if view["session_keyring"] in known else "new"
