@@ -42,6 +42,7 @@ class Supervisor:
     def begin(self, fault: list[Any] | None) -> None:
         self.fault = fault
         self.has_failed = False
+        self.opened = ""
         self.calls: list[list[Any]] = []
         self.roles: dict[str, str] = {}
         self.times: dict[tuple[str, int, int], int] = {}
@@ -88,9 +89,13 @@ class Supervisor:
         if kind != "path" and not path.startswith("/"):
             try:
                 directory = os.readlink(f"/proc/{pid}/fd/{arguments[0]}")
-                return os.path.join(directory, path) if path else directory
+                path = os.path.join(directory, path) if path else directory
+            except PermissionError:  # not dumpable for a moment: the one that was opened last
+                path = path or self.opened
             except OSError:  # AT_FDCWD, or none that is open
                 return path
+        if kind == "fd, path":
+            self.opened = path
         return path
 
     def string_at(self, address: int) -> str:
