@@ -43,26 +43,6 @@ static int write_proc(int directory, const char *path, const char *content)
 	return r < 0 ? (int)r : 0;
 }
 
-/* The thread that cloned us is suspended: another one of the parent's opens the gate. */
-static int wait_for_parent(struct report *report, uint64_t milliseconds)
-{
-	const struct timespec timeout = {
-	    .tv_sec = (time_t)(milliseconds / 1000),
-	    .tv_nsec = (long)(milliseconds % 1000) * 1000000,
-	};
-	int r = 0;
-
-	__atomic_store_n(&report->gate, GATE_REACHED, __ATOMIC_RELEASE);
-	sys_futex_wake(&report->gate);
-	while (__atomic_load_n(&report->gate, __ATOMIC_ACQUIRE) == GATE_REACHED) {
-		r = sys_futex_wait(&report->gate, GATE_REACHED, &timeout);
-		if (r == -ETIMEDOUT)
-			return r;
-	}
-	r = (int)__atomic_load_n(&report->gate, __ATOMIC_ACQUIRE);
-	return r == GATE_OPEN ? 0 : r;
-}
-
 static int loopback_up(void)
 {
 	struct ifreq request = {.ifr_name = "lo"};
@@ -170,6 +150,31 @@ static int die_with_parent(int pidfd)
 	if (r < 0)
 		return r;
 	return r == 0 ? 0 : -ESRCH;
+}
+
+/*
+ * The thread that cloned us is suspended: another one of the parent's opens the gate. If the parent
+ * is killed, nobody will.
+ */
+static int wait_for_parent(struct report *report, const struct step *step)
+{
+	const struct timespec timeout = {
+	    .tv_sec = (time_t)(step->value / 1000),
+	    .tv_nsec = (long)(step->value % 1000) * 1000000,
+	};
+	int r = die_with_parent(step->fd);
+
+	if (r < 0)
+		return r;
+	__atomic_store_n(&report->gate, GATE_REACHED, __ATOMIC_RELEASE);
+	sys_futex_wake(&report->gate);
+	while (__atomic_load_n(&report->gate, __ATOMIC_ACQUIRE) == GATE_REACHED) {
+		r = sys_futex_wait(&report->gate, GATE_REACHED, &timeout);
+		if (r == -ETIMEDOUT)
+			return r;
+	}
+	r = (int)__atomic_load_n(&report->gate, __ATOMIC_ACQUIRE);
+	return r == GATE_OPEN ? sys_prctl(PR_SET_PDEATHSIG, 0) : r;
 }
 
 static int new_keyring(void)
@@ -309,7 +314,7 @@ static int run_step(struct child *child, const struct step *step)
 	case STEP_ENTER_CGROUP:
 		return enter_cgroup(step);
 	case STEP_WAIT_FOR_PARENT:
-		return wait_for_parent(child->report, step->value);
+		return wait_for_parent(child->report, step);
 	case STEP_SET_NAMESPACES:
 		return sys_setns(step->fd, step->flags);
 	case STEP_CLONE_AGAIN:

@@ -143,14 +143,20 @@ static void reap(struct report *report)
 }
 
 /* The first child has cloned again and is done; the second has the pid that is reported. */
-static void take_second(struct report *report, int first)
+static void take_second(struct child *child, int first)
 {
+	struct report *report = child->report;
+	int fd;
+
 	sys_wait4(first, NULL, __WALL);
 	sys_close(report->pidfd);
+	fd = sys_pidfd_open(report->pid);
+	report->pidfd = fd < 0 ? -1 : fd;
 	/* -ESRCH: SIGCHLD is ignored, and it has ended already */
-	report->pidfd = sys_pidfd_open(report->pid);
-	if (report->pidfd < 0)
-		report->pidfd = -1;
+	if (fd < 0 && fd != -ESRCH && report->error == 0) {
+		report->index = child->first - 1;
+		report->error = -fd;
+	}
 }
 
 static bool has_step(const struct child *child, uint32_t kind)
@@ -193,7 +199,7 @@ static void take_outcome(struct child *child, long pid)
 		return;
 	}
 	if (report->pid != pid)
-		take_second(report, (int)pid);
+		take_second(child, (int)pid);
 	if (report->error == 0 && !has_executed(child))
 		report->error = ECANCELED; /* killed on the way */
 	if (report->error != 0)
@@ -286,14 +292,16 @@ int spawn(const char *steps, size_t steps_size, const char *text, size_t text_si
 	child.first = (uint32_t)clone + 1;
 	child.count = (uint32_t)count;
 	stacks = has_step(&child, STEP_CLONE_AGAIN) ? 2 : 1;
+	*ret_report = (struct report){.pid = -1, .pidfd = -1, .index = (uint32_t)clone};
 	r = map_block(stacks, (size_t)child.steps[count - 1].count + 2, &block);
-	if (r < 0)
-		return r;
+	if (r < 0) {
+		ret_report->error = -r;
+		return 0;
+	}
 	args.stack = (uint64_t)(uintptr_t)(block.start + GUARD_SIZE);
 	args.stack_size = STACK_SIZE;
 	child.second_stack = args.stack + STRIDE;
 	child.pointers = (char **)(block.start + stacks * STRIDE);
-	*ret_report = (struct report){.pid = -1, .pidfd = -1, .index = (uint32_t)clone};
 	clone_and_wait(&args, &child);
 	sys_munmap(block.start, block.size);
 	return 0;

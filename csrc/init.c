@@ -159,9 +159,11 @@ __attribute__((used)) static _Noreturn void init(char **arguments)
 	sys_prctl(PR_SET_NAME, (unsigned long)arguments[1]);
 	file = take_number(arguments[2]);
 	size = sys_lseek(file, 0, SEEK_END);
-	plan = size < 0 ? (void *)size : sys_mmap_file(file, (size_t)size);
-	if ((unsigned long)plan > -4096UL)
+	if (size <= 0)
 		refuse();
+	plan = sys_mmap_file(file, (size_t)size);
+	if ((unsigned long)plan > -4096UL)
+		sys_exit_group((int)-(long)plan); /* ENOMEM; whom to tell is in the plan */
 	sys_close(file);
 	fd = plan->fd;
 	sys_fcntl(fd, F_SETFD, FD_CLOEXEC);

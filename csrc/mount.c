@@ -107,14 +107,15 @@ static int new_mount(struct child *child, const struct step *step, const char *t
 	return r;
 }
 
-static bool tree_is_directory(const struct child *child)
+/* 1, 0 or -errno */
+static int tree_is_directory(const struct child *child)
 {
 	int fd = sys_openat(child->tree, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd < 0)
-		return false;
+		return fd == -ENOTDIR ? 0 : fd;
 	sys_close(fd);
-	return true;
+	return 1;
 }
 
 /*
@@ -182,22 +183,29 @@ static int open_parent(int anchor, const char *path, uint64_t resolve, const cha
 static int make_target(const struct child *child, const char *target)
 {
 	const char *name;
-	int parent = open_parent(child->root, target, 0, &name);
-	int fd;
+	int directory = tree_is_directory(child), parent, fd;
 
+	if (directory < 0)
+		return directory;
+	parent = open_parent(child->root, target, 0, &name);
 	if (parent < 0)
 		return parent;
-	fd = make(parent, name, tree_is_directory(child));
+	fd = make(parent, name, directory != 0);
 	sys_close(parent);
 	return fd;
 }
 
-static bool is_root(const struct child *child, int fd)
+/* -ELOOP for the root: only a link leads there, and nobody would see what is mounted over it. */
+static int refuse_root(const struct child *child, int fd)
 {
 	struct statx_result root, other;
+	int r = sys_statx(child->root, &root);
 
-	return sys_statx(child->root, &root) == 0 && sys_statx(fd, &other) == 0 &&
-	       root.ino == other.ino && root.mnt_id == other.mnt_id;
+	if (r == 0)
+		r = sys_statx(fd, &other);
+	if (r == 0 && root.ino == other.ino && root.mnt_id == other.mnt_id)
+		r = -ELOOP;
+	return r;
 }
 
 static int attach(struct child *child, const char *target)
@@ -213,9 +221,8 @@ static int attach(struct child *child, const char *target)
 	}
 	if (fd < 0)
 		return fd;
-	if (is_root(child, fd))
-		r = -ELOOP; /* only a link leads there; nobody would see what is mounted over it */
-	else
+	r = refuse_root(child, fd);
+	if (r == 0)
 		r = move_mount(child->tree, fd);
 	sys_close(fd);
 	sys_close(child->tree);
@@ -546,7 +553,9 @@ static int make_read_only(const struct child *child, const char *path)
 
 	if (place < 0)
 		return place == -ENOENT ? 0 : place;
-	r = is_root(child, place) ? -ELOOP : cover_read_only(place);
+	r = refuse_root(child, place);
+	if (r == 0)
+		r = cover_read_only(place);
 	sys_close(place);
 	return r;
 }

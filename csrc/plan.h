@@ -12,7 +12,7 @@ enum step_kind {
 	STEP_CLONE,               /* flags: CLONE_NEW... */
 	/* done by the child */
 	STEP_ENTER_CGROUP,    /* fd: tasks file of a v1 cgroup */
-	STEP_WAIT_FOR_PARENT, /* value: milliseconds at most; see wait_for_child */
+	STEP_WAIT_FOR_PARENT, /* value: milliseconds at most; fd: as for die_with_parent, or -1 */
 	STEP_WRITE_PROC,      /* text: path, content; fd: where a relative path begins */
 	STEP_SET_NAMESPACES,  /* fd; flags: CLONE_NEW..., of what is to be joined */
 	STEP_CLONE_AGAIN,     /* flags: CLONE_NEW...; another child goes on with the plan */
@@ -137,8 +137,7 @@ void set_signal_mask(uint64_t mask);
 /*
  * Clones a child that runs the steps; returns when it has executed its program or failed.
  * signal_mask is what STEP_RESTORE_SIGNAL_MASK gives the program.
- * Returns 0 and the report, or -errno when nothing was started: EINVAL (a plan
- * that is malformed), ENOMEM.
+ * Returns 0 and the report, or -EINVAL for a plan that is malformed.
  */
 int spawn(const char *steps, size_t steps_size, const char *text, size_t text_size,
 	  uint64_t signal_mask, struct report *ret_report);

@@ -258,6 +258,11 @@ class Container:
         return Namespace.NET in self.namespaces if self.loopback is None else self.loopback
 
     @cached_property
+    def needs_parent(self) -> bool:
+        """Whether the child may have to wait for something that only its parent can do."""
+        return bool(self.uid_map or self.gid_map or self.network)
+
+    @cached_property
     def may_hide_cwd(self) -> bool:
         """Whether the caller's directory may be below one of the mounts."""
         return self.root is None and bool(self.all_mounts or self.masked_paths)

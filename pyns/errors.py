@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import errno as errno_module
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +32,16 @@ def in_words(error: int) -> str:
     """Say an errno as people do and as man pages do: "Permission denied (EACCES)"."""
     name = _NAMES.get(error) or errno_module.errorcode.get(error, str(error))
     return f"{os.strerror(error)} ({name})"
+
+
+@contextmanager
+def noted(what: str) -> Iterator[None]:
+    """Have an error say what was to be done, as one of a file says it by the file's name."""
+    try:
+        yield
+    except OSError as error:
+        error.add_note(f"to {what}")
+        raise
 
 
 class SpawnError(OSError):

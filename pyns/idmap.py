@@ -244,13 +244,16 @@ class WriteMaps(WaitForParent):
         write_maps(pid, self)
 
 
-def map_steps(uid_map: Sequence[IdMap], gid_map: Sequence[IdMap], caller: Caller) -> Iterator[Step]:
+def map_steps(
+    uid_map: Sequence[IdMap], gid_map: Sequence[IdMap], caller: Caller, parent_pidfd: int = -1
+) -> Iterator[Step]:
     """Yield the steps from no ids at all to those of the maps.
 
     Args:
         uid_map: of the new user namespace; empty to leave it without.
         gid_map: likewise.
         caller: whose ids the child has outside.
+        parent_pidfd: of the thread that clones.
     """
     own = [(uid_map, caller.uid), (gid_map, caller.gid)]
     if all(not maps or [(m.outside, m.count) for m in maps] == [(i, 1)] for maps, i in own):
@@ -262,7 +265,8 @@ def map_steps(uid_map: Sequence[IdMap], gid_map: Sequence[IdMap], caller: Caller
             yield WriteProc("/proc/self/setgroups", "deny")
             yield WriteProc("/proc/self/gid_map", str(gid_map[0]))
         return
-    yield WriteMaps(tuple(map(str, uid_map)), tuple(map(str, gid_map)), caller.is_privileged)
+    lines = tuple(map(str, uid_map)), tuple(map(str, gid_map))
+    yield WriteMaps(*lines, caller.is_privileged, pidfd=parent_pidfd)
     # an id that is not mapped is nobody's: no file can be made with it (EOVERFLOW)
     if gid_map and not _maps(gid_map, caller.gid):
         yield SetGroups(())

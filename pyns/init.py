@@ -8,11 +8,11 @@ import os
 import select
 import struct
 from collections.abc import Callable, Collection
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from pyns.descriptors import copy_clear_of
-from pyns.errors import SpawnError
+from pyns.errors import SpawnError, noted
 from pyns.steps import ExecuteInit
 
 PROGRAM = Path(__file__).with_name("pyns-init")
@@ -38,13 +38,14 @@ def open_init(
         OSError: there are no fds, or there is no memory left (EMFILE, ENOMEM).
         RuntimeError: pyns-init is not where it was installed.
     """
-    told, tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    keep(told)
-    return ExecuteInit(
-        tell=_clear_of(numbers, tell, opened),
-        program=_clear_of(numbers, _open_program(), opened),
-        plan=_clear_of(numbers, os.memfd_create("pyns-plan", _MFD_CLOEXEC), opened),
-    )
+    with noted(ExecuteInit().describe()):
+        told, tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        keep(told)
+        return ExecuteInit(
+            tell=_clear_of(numbers, tell, opened),
+            program=_clear_of(numbers, _open_program(), opened),
+            plan=_clear_of(numbers, os.memfd_create("pyns-plan", _MFD_CLOEXEC), opened),
+        )
 
 
 def _clear_of(numbers: Collection[int], fd: int, opened: ExitStack) -> int:
@@ -96,8 +97,8 @@ def read_start(told: int, pidfd: int) -> tuple[int | None, int]:
     """Wait until the program runs or a step has failed, or pyns-init is dead.
 
     Returns:
-        The index of the last step and its errno, 0 when the program runs; None and ECANCELED when
-        pyns-init was killed before it could tell.
+        The index of the last step and its errno, 0 when the program runs. None and an errno when
+        pyns-init could not tell: ENOMEM, or ECANCELED when it was killed.
     """
     poll = select.poll()
     # the pidfd too: a process that another thread forks may have a copy of the pipe's other end
@@ -105,7 +106,16 @@ def read_start(told: int, pidfd: int) -> tuple[int | None, int]:
     poll.register(pidfd, select.POLLIN)
     poll.poll()
     message = _read(told, _STARTED)
-    return (None, errno.ECANCELED) if message is None else (message[0], message[1])
+    return (None, _exit_errno(pidfd)) if message is None else (message[0], message[1])
+
+
+def _exit_errno(pidfd: int) -> int:
+    """Return the errno that pyns-init had for its exit status, where it could not even begin."""
+    with suppress(ChildProcessError):  # reaped by somebody else
+        end = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
+        if end is not None and end.si_code == os.CLD_EXITED:
+            return end.si_status or errno.ECANCELED
+    return errno.ECANCELED
 
 
 def read_status(told: int) -> int | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pyns._shim import ffi, lib
+from pyns.errors import noted
 from pyns.plan import Plan
 from pyns.steps import ExecuteInit, Step
 
@@ -91,7 +92,7 @@ def spawn_packed(packed: Packed, signal_mask: int, report: Any) -> None:
             raises may come before this function can return anything.
 
     Raises:
-        OSError: nothing was started: no memory for the child's stack (ENOMEM).
+        OSError: nothing was started: the plan is malformed (EINVAL).
     """
     steps, text = packed
     result = lib.spawn(steps, len(steps), text, len(text), signal_mask, report)
@@ -109,5 +110,6 @@ def write_init_plan(plan: Plan, packed: Packed, signal_mask: int) -> None:
 
 def write_all(fd: int, *blocks: bytes) -> None:
     """Write to a file in memory; OSError (ENOMEM) when not all of it fits."""
-    if os.writev(fd, blocks) != sum(map(len, blocks)):
-        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    with noted("write the plan that pyns-init reads"):
+        if os.writev(fd, blocks) != sum(map(len, blocks)):
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))

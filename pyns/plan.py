@@ -7,7 +7,7 @@ import math
 import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from pyns import capabilities
@@ -126,7 +126,7 @@ def build_plan(
         entry: how the cgroups are entered.
         caller: who starts it.
         joins: the namespaces to join, opened.
-        parent_pidfd: of the thread that will clone, for `die_with_parent`.
+        parent_pidfd: of the thread that will clone, for `die_with_parent` and what waits for it.
         proc: fd of the caller's /proc, for `max_user_namespaces` and the like.
         init: how pyns-init is executed, if it is to be PID 1.
         terminal: how the program's terminal is opened, if it is to have one of its own.
@@ -188,12 +188,14 @@ def build_plan(
     # Before any change of ids, after which an ordinary caller may not look at the child (EACCES).
     own_user = Namespace.USER in new & ~last | joined
     steps += [
-        network.step(own_user=own_user, privileged=caller.is_privileged)
+        replace(
+            network.step(own_user=own_user, privileged=caller.is_privileged), pidfd=parent_pidfd
+        )
         for network in container.network
     ]
     if Namespace.USER in new & ~last:
         # As long as no id is mapped, no file can be made (EOVERFLOW). /proc is the caller's still.
-        steps += _user_steps(container, caller, proc)
+        steps += _user_steps(container, caller, proc, parent_pidfd)
     if late:
         steps.append(Unshare(late))
     if Namespace.TIME in new:
@@ -261,7 +263,7 @@ def build_plan(
     if Namespace.USER in last:
         # After all that needs capabilities over anything else (EPERM).
         steps.append(Unshare(Namespace.USER))
-        steps += _user_steps(container, caller, proc)
+        steps += _user_steps(container, caller, proc, parent_pidfd)
     if container.capabilities is not None:
         # While there is CAP_SETPCAP: before the uid changes (EPERM).
         changes_uid = command.uid is not None
@@ -352,8 +354,10 @@ def _join_steps(joins: Sequence[Joined], new: Namespace, *, hides: bool) -> Iter
             yield SetUid(join.uid)
 
 
-def _user_steps(container: Container, caller: Caller, proc: int) -> Iterator[Step]:
-    yield from map_steps(*_id_maps(container, caller), caller)
+def _user_steps(
+    container: Container, caller: Caller, proc: int, parent_pidfd: int
+) -> Iterator[Step]:
+    yield from map_steps(*_id_maps(container, caller), caller, parent_pidfd)
     for name in USER_LIMITS:
         limit = getattr(container, name)
         if limit is not None:

@@ -173,6 +173,7 @@ class Process(subprocess.Popen[Any]):
     _usage: Usage | None = None
     _settled = False
     _shows = False  # stdout or stderr is its terminal
+    _signal_mask = 0  # of the caller
     _start = _wall = 0.0
 
     def __init__(
@@ -187,7 +188,26 @@ class Process(subprocess.Popen[Any]):
         self.container = container
         self._size = parse_size(terminal)
         self._settle_lock = threading.Lock()
-        super().__init__(*args, **options)
+        try:
+            # What a signal handler raises comes before the program is there, or when it is known
+            # here; subprocess's own fds would be lost in between.
+            with signals_blocked() as self._signal_mask:
+                super().__init__(*args, **options)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        """End the program if it runs: the caller gets no Process to wait for."""
+        if self._child_created and self.returncode is None:
+            with signals_blocked():
+                self.kill()
+                for stream in (self.stdin, self.stdout, self.stderr, self.terminal):
+                    if stream is not None:
+                        with suppress(OSError):  # what was buffered can't be written any more
+                            stream.close()
+            self.wait()
+            self._close_pidfd()
 
     @property
     def pidfd(self) -> int:
@@ -281,7 +301,7 @@ class Process(subprocess.Popen[Any]):
                     with _gone_is_fine():  # spawn says it
                         self._run = container.cgroup.start_run()
                 self._start = time.monotonic()
-                spawn(child, container, command, self._size)
+                spawn(child, container, command, self._signal_mask, self._size)
             if pipes != _NO_PIPES:
                 self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
             self.pid, self._pidfd = child.report.pid, child.report.pidfd
@@ -436,11 +456,12 @@ class Process(subprocess.Popen[Any]):
     def __del__(self, *args: Any, **options: Any) -> None:
         if not self._child_created:
             return
-        if self.returncode is None:
-            super().__del__(*args, **options)
-        self._settle(blocking=False)
-        self._close_pidfd()
-        self._close_told()
+        with signals_blocked():  # what a handler raised would be lost, and with it the rest of this
+            if self.returncode is None:
+                super().__del__(*args, **options)
+            self._settle(blocking=False)
+            self._close_pidfd()
+            self._close_told()
 
     def _close_told(self) -> None:
         fd, self._told = self._told, -1
@@ -448,9 +469,10 @@ class Process(subprocess.Popen[Any]):
             os.close(fd)
 
     def _close_pidfd(self) -> None:
-        fd, self._pidfd = self._pidfd, -1
-        if fd >= 0:
-            os.close(fd)
+        with signals_blocked():
+            fd, self._pidfd = self._pidfd, -1
+            if fd >= 0:
+                os.close(fd)
 
 
 @contextmanager
@@ -537,33 +559,53 @@ def clone_into(
         >>> clone_into(box, ["true"]).wait()
         0
     """
+    process = Process.__new__(Process)
+    _start(process, target, args, terminal, popen_options)
+    return process
+
+
+def _start(
+    process: Process,
+    target: Container | int | HasFileno,
+    args: Arguments,
+    terminal: Size,
+    options: PopenOptions,
+) -> None:
+    """Start a program as a Process that the caller has already: a handler may raise at any time."""
+    try:
+        with _container_of(target) as container:
+            Process.__init__(process, args, container=container, terminal=terminal, **options)
+        if container is not target:
+            process.container = None  # it has names for what is closed now
+    except BaseException:
+        process._abandon()
+        raise
+
+
+@contextmanager
+def _container_of(target: Container | int | HasFileno) -> Iterator[Container]:
+    """Yield what a target is: of a process, its namespaces and cgroups."""
     if isinstance(target, Container):
-        return Process(args, container=target, terminal=terminal, **popen_options)
+        yield target
+        return
     check_process("target=", target, "a Container, a Process, a pid or a pidfd")
     with opened(target) as pidfd:
-        return _enter(pidfd, args, terminal, popen_options)
-
-
-def _enter(pidfd: int, args: Arguments, terminal: Size, popen_options: PopenOptions) -> Process:
-    pid = pid_of(pidfd)
-    if pid is None:
-        raise ValueError(f"target: fd {pidfd} is not a pidfd")
-    check_in_proc(pid)
-    kinds = foreign(pid) & ~Namespace.TIME
-    group = Cgroup.of(pid, foreign=True)
-    try:
-        # what was read is about this process; of one that has ended, it would be less than all
-        check_alive(pidfd)
-        box = Container(
-            namespaces=Namespace(0),
-            join={kinds: Fd(pidfd)} if kinds else {},
-            cgroup=group if group.paths else None,
-        )
-        process = Process(args, container=box, terminal=terminal, **popen_options)
-    finally:
-        group.close()
-    process.container = None  # it has names for what is closed now
-    return process
+        pid = pid_of(pidfd)
+        if pid is None:
+            raise ValueError(f"target: fd {pidfd} is not a pidfd")
+        check_in_proc(pid)
+        kinds = foreign(pid) & ~Namespace.TIME
+        group = Cgroup.of(pid, foreign=True)
+        try:
+            # what was read is about this process; of one that has ended, it would be less than all
+            check_alive(pidfd)
+            yield Container(
+                namespaces=Namespace(0),
+                join={kinds: Fd(pidfd)} if kinds else {},
+                cgroup=group if group.paths else None,
+            )
+        finally:
+            group.close()
 
 
 def run(
@@ -617,21 +659,18 @@ def run(
     relayed = terminal is not False and subprocess.PIPE not in given
     if terminal is not False and not relayed and None in given[1:]:
         raise ValueError("beside a terminal, stdout and stderr are both pipes or files, or neither")
-    with clone_into(target, args, terminal=terminal, **popen_options) as process:
-        try:
-            stdout = stderr = None
-            if relayed:
-                relay(process, timeout=timeout)
-            else:
-                stdout, stderr = process.communicate(input, timeout=timeout)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
-        except BaseException:
-            process.kill()  # the with statement waits
-            raise
-        returncode = process.wait()
+    process, stdout, stderr = Process.__new__(Process), None, None
+    try:
+        _start(process, target, args, terminal, popen_options)
+        if relayed:
+            relay(process, timeout=timeout)
+        else:
+            stdout, stderr = process.communicate(input, timeout=timeout)
+        with process:
+            returncode = process.wait()
+    except BaseException:
+        process._abandon()
+        raise
     if check and returncode:
         raise subprocess.CalledProcessError(returncode, args, stdout, stderr)
     completed = Completed(args, returncode, stdout, stderr)

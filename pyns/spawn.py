@@ -16,7 +16,7 @@ from pyns.cgroups.cgroup import Entry
 from pyns.command import Command
 from pyns.companions import Companions
 from pyns.container import USER_LIMITS, Container
-from pyns.errors import NotPermittedError, SpawnError
+from pyns.errors import NotPermittedError, SpawnError, noted
 from pyns.idmap import Caller
 from pyns.init import open_init, read_start
 from pyns.joining import Joined, opened
@@ -25,7 +25,6 @@ from pyns.master import Terminal, open_handover, receive
 from pyns.namespaces import Namespace
 from pyns.netlink import check_pyroute2
 from pyns.plan import Plan, build_plan
-from pyns.signals import signals_blocked
 from pyns.steps import (
     BirthInCgroup,
     ChangeDirectory,
@@ -98,7 +97,11 @@ class Child:
 
 
 def spawn(
-    child: Child, container: Container, command: Command, size: tuple[int, int] | None = None
+    child: Child,
+    container: Container,
+    command: Command,
+    signal_mask: int,
+    size: tuple[int, int] | None = None,
 ) -> None:
     """Start a program in a container.
 
@@ -106,6 +109,7 @@ def spawn(
         child: what becomes of it; to be abandoned if this raises.
         container: what to isolate.
         command: what to start.
+        signal_mask: of the program. All signals have to be blocked (`signals_blocked`).
         size: rows and columns of a terminal of its own; None for none.
 
     Raises:
@@ -117,7 +121,7 @@ def spawn(
     if any(isinstance(network, (Veth, Device)) for network in container.network):
         check_pyroute2()
     group = container.cgroup
-    with signals_blocked() as mask, ExitStack() as opened_files:
+    with ExitStack() as opened_files:
         if container.limits is not None:
             group = child.private_cgroup = Cgroup.create(limits=container.limits, parent=group)
         entry = _NO_ENTRY if group is None else opened_files.enter_context(group.open_entry())
@@ -126,7 +130,7 @@ def spawn(
         if container.join:
             joins = opened_files.enter_context(opened(container.joins, caller))
         parent_pidfd = -1
-        if container.die_with_parent:
+        if container.die_with_parent or container.needs_parent:
             parent_pidfd = opened_files.enter_context(_own_pidfd())
         proc = -1
         if any(getattr(container, name) is not None for name in USER_LIMITS):
@@ -161,10 +165,10 @@ def spawn(
         plan = Plan((*setup.steps, program))
         packed = marshal.pack((program,), setup.packed)
         if init is not None:
-            marshal.write_init_plan(plan, packed, mask)
+            marshal.write_init_plan(plan, packed, signal_mask)
         if setup.waiting:
             opened_files.enter_context(helping(plan, setup.waiting, child))
-        marshal.spawn_packed(packed, mask, child.report)
+        marshal.spawn_packed(packed, signal_mask, child.report)
         if init is not None and child.report.error == 0:
             index, child.report.error = read_start(child.told, child.report.pidfd)
             child.report.index = child.report.index if index is None else index
@@ -229,7 +233,12 @@ def helping(plan: Plan, waiting: tuple[WaitForParent, ...], child: Child) -> Ite
             marshal.let_go(report, getattr(failure, "errno", None) or errno.ECHILD)
 
     thread = threading.Thread(target=help_child, name="pyns helper")
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as failure:  # what Python makes of EAGAIN, and of any other
+        hint = "The thread that does it can't be started: a limit of processes, or no memory"
+        index = plan.steps.index(waiting[0])
+        raise SpawnError(errno.EAGAIN, waiting[0], index, len(plan), hint) from failure
     try:
         yield
     finally:
@@ -252,13 +261,14 @@ def explain_help(plan: Plan, report: Any, failure: Exception) -> SpawnError:
 @contextmanager
 def _own_pidfd() -> Iterator[int]:
     """Open a pidfd of the calling thread, whose end is what a child that is to die with it sees."""
-    try:
-        fd = os.pidfd_open(threading.get_native_id(), _PIDFD_THREAD)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        # Before Linux 6.9 a process's only. It tells a little later, when all threads are gone.
-        fd = os.pidfd_open(os.getpid())
+    with noted("have the child see the end of the thread that starts it"):
+        try:
+            fd = os.pidfd_open(threading.get_native_id(), _PIDFD_THREAD)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # Before Linux 6.9 a process's only. It tells a little later, when all threads are gone.
+            fd = os.pidfd_open(os.getpid())
     try:
         yield fd
     finally:

@@ -13,7 +13,7 @@ import os
 import signal
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, NamedTuple
 
@@ -179,10 +179,13 @@ class WaitForParent(Step):
 
     kind = "wait_for_parent"
 
+    # of the thread that clones: once that has ended, it does not wait
+    pidfd: int = field(default=-1, kw_only=True)
+
     TIMEOUT: ClassVar[int] = 10_000  # milliseconds
 
     def operands(self) -> Operands:
-        return Operands(value=self.TIMEOUT)
+        return Operands(value=self.TIMEOUT, fd=self.pidfd)
 
     def help_child(self, pid: int, keep: Keep) -> None:
         """Do the parent's part, while the child waits.

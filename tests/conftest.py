@@ -7,7 +7,7 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -145,21 +145,38 @@ def threads() -> set[int]:
 WATCHED = {f.__name__: f for f in (children, fds, mounts, cgroups, threads)}
 
 
+def watch() -> Callable[[], dict[str, object]]:
+    """Return a function: what there is that was not there before, as if nobody had made it."""
+    before = {name: look() for name, look in WATCHED.items()}
+
+    def look_again() -> dict[str, object]:
+        left: dict[str, object] = {}
+        for name, look in WATCHED.items():
+            # a thread that is joined and a process that is killed are gone a moment later
+            for _ in range(100):
+                left[name] = look() - before[name]
+                if not left[name]:
+                    del left[name]
+                    break
+                time.sleep(0.01)
+        return left
+
+    return look_again
+
+
 @pytest.fixture(autouse=True)
 def leak_guard() -> Iterator[None]:
     """Fail a test that leaves a child, fd, mount, cgroup or thread behind."""
-    before = {name: look() for name, look in WATCHED.items()}
+    left_behind = watch()
     yield
-    left: dict[str, object] = {}
-    for name, look in WATCHED.items():
-        # a thread that is joined and a process that is killed are gone a moment later
-        for _ in range(100):
-            left[name] = look() - before[name]
-            if not left[name]:
-                del left[name]
-                break
-            time.sleep(0.01)
+    left = left_behind()
     assert not left, f"left behind: {left}"
+
+
+@pytest.fixture(name="watch", scope="session")
+def watch_function() -> Callable[[], Callable[[], dict[str, object]]]:
+    """Return the guard's function, for those who look more often."""
+    return watch
 
 
 def pytest_report_header() -> list[str]:

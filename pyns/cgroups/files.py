@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import NoReturn, Self
 
 from pyns.errors import CgroupError
@@ -136,7 +136,18 @@ class Directory:
 
     def names(self) -> list[str]:
         """Return the names of the files in it."""
-        return os.listdir(self.fd)
+        with self._listed() as entries:
+            return [entry.name for entry in entries]
+
+    @contextmanager
+    def _listed(self) -> Iterator[Iterator[os.DirEntry[str]]]:
+        try:
+            with os.scandir(self.fd) as entries:
+                yield entries
+        except OSError as error:
+            raise CgroupError(
+                error.errno or 0, f"list the cgroup {self.path}", file=self.path
+            ) from None
 
     @property
     def is_there(self) -> bool:
@@ -167,7 +178,7 @@ class Directory:
 
     def children(self) -> Iterator[Directory]:
         """Yield the groups below it, each to be closed by the caller."""
-        with os.scandir(self.fd) as entries:
+        with self._listed() as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         for name in names:
             try:

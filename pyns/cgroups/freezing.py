@@ -53,5 +53,8 @@ def wait_for_event(directory: Directory, line: bytes, deadline: float | None) ->
             if not poll.poll(left):
                 return False
         return True
+    except OSError as error:
+        path = f"{directory.path}/cgroup.events"
+        raise CgroupError(error.errno or 0, f"read {path}", file=path) from None
     finally:
         os.close(fd)

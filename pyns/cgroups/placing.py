@@ -8,7 +8,7 @@ import functools
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from pyns.cgroups import delegation, moving
@@ -143,13 +143,13 @@ def make(place: Place, name: str, needed: set[str]) -> Directory:
                 continue
             remove_above(path)
             raise
-    try:
+    with ExitStack() as undo:
+        undo.callback(remove_above, path)
+        undo.callback(os.rmdir, path)
         directory = Directory(path)
+        undo.callback(directory.close)
         _inherit_cpus(place.hierarchy, place.parent, directory)
-    except BaseException:
-        os.rmdir(path)
-        remove_above(path)
-        raise
+        undo.pop_all()
     return directory
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeGuard
 
+from pyns.errors import noted
 from pyns.namespaces.kinds import FILES, Namespace
 
 _NS_GET_NSTYPE = 0xB703  # ioctl_nsfs(2)
@@ -104,7 +105,8 @@ def opened(target: Target) -> Iterator[int]:
         FileNotFoundError, ProcessLookupError, PermissionError: it can't be opened.
     """
     if isinstance(target, int):
-        fd = os.pidfd_open(target)
+        with noted(f"open a pidfd of process {target}"):
+            fd = os.pidfd_open(target)
     elif isinstance(target, (str, bytes, os.PathLike)):
         fd = os.open(target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     else:
