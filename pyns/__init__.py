@@ -2,29 +2,32 @@
 
 import os as _os
 import sys as _sys
+from importlib import import_module as _import_module
 
 from pyns import kernel as _kernel
 
 # before anything that only Linux has is imported
 _kernel.check(_sys.platform, _os.uname().release if hasattr(_os, "uname") else "")
 
-from pyns import cgroups, masks, namespaces, seccomp  # noqa: E402
-from pyns.calling import call, check_call, check_output  # noqa: E402
-from pyns.cgroups import IoMax, Limits  # noqa: E402
-from pyns.container import Container  # noqa: E402
-from pyns.devices import Dev  # noqa: E402
-from pyns.entries import Dir, File, Symlink  # noqa: E402
-from pyns.errors import CgroupError, NamespaceError, SpawnError  # noqa: E402
-from pyns.idmap import IdMap  # noqa: E402
-from pyns.kernelfs import CgroupFs, Devpts, Mqueue, Proc, Sysfs  # noqa: E402
-from pyns.landlock import Landlock  # noqa: E402
-from pyns.links import Device, Veth  # noqa: E402
-from pyns.mounts import Bind, Tmpfs  # noqa: E402
-from pyns.namespaces import Fd, Namespace  # noqa: E402
-from pyns.overlay import Overlay  # noqa: E402
-from pyns.plan import Plan  # noqa: E402
-from pyns.process import Completed, Process, Usage, clone_into, run  # noqa: E402
-from pyns.usermode import UserNetwork  # noqa: E402
+TYPE_CHECKING = False  # to a type checker True; typing's would cost more than all else here
+if TYPE_CHECKING:
+    from pyns import cgroups, masks, namespaces, seccomp
+    from pyns.calling import call, check_call, check_output
+    from pyns.cgroups import IoMax, Limits
+    from pyns.container import Container
+    from pyns.devices import Dev
+    from pyns.entries import Dir, File, Symlink
+    from pyns.errors import CgroupError, NamespaceError, SpawnError
+    from pyns.idmap import IdMap
+    from pyns.kernelfs import CgroupFs, Devpts, Mqueue, Proc, Sysfs
+    from pyns.landlock import Landlock
+    from pyns.links import Device, Veth
+    from pyns.mounts import Bind, Tmpfs
+    from pyns.namespaces import Fd, Namespace
+    from pyns.overlay import Overlay
+    from pyns.plan import Plan
+    from pyns.process import Completed, Process, Usage, clone_into, run
+    from pyns.usermode import UserNetwork
 
 __all__ = [
     "Bind",
@@ -66,3 +69,75 @@ __all__ = [
     "run",
     "seccomp",
 ]
+
+# Where each is; imported when it is first asked for: most programs need few of them.
+_PLACES = {
+    "pyns.calling": (
+        "call",
+        "check_call",
+        "check_output",
+    ),
+    "pyns.cgroups": (
+        "IoMax",
+        "Limits",
+    ),
+    "pyns.container": ("Container",),
+    "pyns.devices": ("Dev",),
+    "pyns.entries": (
+        "Dir",
+        "File",
+        "Symlink",
+    ),
+    "pyns.errors": (
+        "CgroupError",
+        "NamespaceError",
+        "SpawnError",
+    ),
+    "pyns.idmap": ("IdMap",),
+    "pyns.kernelfs": (
+        "CgroupFs",
+        "Devpts",
+        "Mqueue",
+        "Proc",
+        "Sysfs",
+    ),
+    "pyns.landlock": ("Landlock",),
+    "pyns.links": (
+        "Device",
+        "Veth",
+    ),
+    "pyns.mounts": (
+        "Bind",
+        "Tmpfs",
+    ),
+    "pyns.namespaces": (
+        "Fd",
+        "Namespace",
+    ),
+    "pyns.overlay": ("Overlay",),
+    "pyns.plan": ("Plan",),
+    "pyns.process": (
+        "Completed",
+        "Process",
+        "Usage",
+        "clone_into",
+        "run",
+    ),
+    "pyns.usermode": ("UserNetwork",),
+}
+_PLACE_OF = {name: module for module, names in _PLACES.items() for name in names}
+
+
+if not TYPE_CHECKING:  # for which any name would be one
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name not in _PLACE_OF:
+            return _import_module(f"pyns.{name}")
+        value = globals()[name] = getattr(_import_module(_PLACE_OF[name]), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from functools import cache
 
 from pyns.steps import Operands, Step
@@ -104,7 +103,6 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names) or "none"
 
 
-@dataclass(frozen=True)
 class DropBounding(Step):
     """Takes all others out of the bounding set (PR_CAPBSET_DROP(2const))."""
 
@@ -126,7 +124,6 @@ class DropBounding(Step):
         return None
 
 
-@dataclass(frozen=True)
 class KeepCapabilities(Step):
     """Keeps the permitted set when the uid changes from 0 (PR_SET_KEEPCAPS(2const))."""
 
@@ -141,7 +138,6 @@ class KeepCapabilities(Step):
         return None
 
 
-@dataclass(frozen=True)
 class SetCapabilities(Step):
     """Sets the effective, permitted and inheritable sets (capset(2))."""
 
@@ -160,7 +156,6 @@ class SetCapabilities(Step):
         return None
 
 
-@dataclass(frozen=True)
 class RaiseAmbient(Step):
     """Has execve keep them, whoever the user is (PR_CAP_AMBIENT(2const))."""
 

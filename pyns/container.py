@@ -20,7 +20,6 @@ from pyns.mounts import (
     Filesystem,
     Mount,
     StrPath,
-    Tmpfs,
     check_bools,
     encode_path,
     encode_target,
@@ -28,13 +27,10 @@ from pyns.mounts import (
 from pyns.namespaces import Namespace
 from pyns.namespaces.targets import Target
 from pyns.networking import Network
-from pyns.overlay import Overlay
 from pyns.rlimits import Rlimit, Rlimits, parse_rlimits
-from pyns.sandbox import check_host_id, possible_limits, preset
 from pyns.scheduling import check_int, parse_cpus
 from pyns.seccomp import check_filter
 from pyns.steps import SetPropagation
-from pyns.usermode import UserNetwork
 
 if TYPE_CHECKING:
     from pyns.command import Arguments, Environment
@@ -311,6 +307,8 @@ class Container:
             >>> box.capabilities, box.no_new_privileges, box.max_user_namespaces
             ((), True, 0)
         """
+        from pyns.sandbox import check_host_id, possible_limits, preset
+
         caller = Caller.current()
         if not {"uid_map", "gid_map"} <= fields.keys():
             check_host_id(host_id, caller)
@@ -414,7 +412,7 @@ class Container:
 
     def _check_mounts(self) -> None:
         if isinstance(self.root, Mount):
-            if not isinstance(self.root, (Tmpfs, Overlay)) or self.root.place != b"/":
+            if not self.root.can_be_root or self.root.place != b"/":
                 raise ValueError(
                     f'root={self.root!r}: give a path, Tmpfs("/") or Overlay("/", ...)'
                 )
@@ -435,7 +433,7 @@ class Container:
         names = ["lo", *(network.inside for network in self.network)]
         if len(set(names)) != len(names):
             raise ValueError(f"network: two devices have one name, of {', '.join(names)}")
-        if sum(isinstance(network, UserNetwork) for network in self.network) > 1:
+        if sum(network.reaches_all for network in self.network) > 1:
             raise ValueError("network: one UserNetwork reaches all that a second one would")
 
     def plan(self, args: Arguments) -> Plan:

@@ -216,7 +216,6 @@ class Caller(NamedTuple):
         return self.uid == 0
 
 
-@dataclass(frozen=True)
 class WriteMaps(WaitForParent):
     """Has the parent write id maps that the child may not write itself (user_namespaces(7))."""
 
@@ -266,7 +265,7 @@ def map_steps(
             yield WriteProc("/proc/self/gid_map", str(gid_map[0]))
         return
     lines = tuple(map(str, uid_map)), tuple(map(str, gid_map))
-    yield WriteMaps(*lines, caller.is_privileged, pidfd=parent_pidfd)
+    yield WriteMaps(parent_pidfd, *lines, caller.is_privileged)
     # an id that is not mapped is nobody's: no file can be made with it (EOVERFLOW)
     if gid_map and not _maps(gid_map, caller.gid):
         yield SetGroups(())

@@ -9,13 +9,12 @@ import select
 import struct
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 from pyns.descriptors import copy_clear_of
 from pyns.errors import SpawnError, noted
 from pyns.steps import ExecuteInit
 
-PROGRAM = Path(__file__).with_name("pyns-init")
+PROGRAM = os.path.join(os.path.dirname(__file__), "pyns-init")
 
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_EXEC = 1, 2, 0x10  # memfd_create(2); EXEC since Linux 6.3
 _SEALS = 0x01 | 0x02 | 0x04 | 0x08  # F_SEAL_SEAL, SHRINK, GROW, WRITE of fcntl(2)
@@ -65,7 +64,8 @@ def _open_program() -> int:
     execution only (would_dump() of the kernel).
     """
     try:
-        program = PROGRAM.read_bytes()
+        with open(PROGRAM, "rb") as file:
+            program = file.read()
     except FileNotFoundError:
         raise RuntimeError(f"{PROGRAM} is missing: install pyns again") from None
     fd = _create_executable()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from pyns import namespaces
 from pyns.idmap import Caller, IdMap
@@ -89,7 +88,8 @@ def opened(
 
 def _id_inside(pid: int, kind: str, own: int) -> int | None:
     """Return the id to take in a process's user namespace: none if the caller's own is there."""
-    lines = Path(f"/proc/{pid}/{kind}_map").read_text().splitlines()
+    with open(f"/proc/{pid}/{kind}_map", encoding="ascii") as file:
+        lines = file.read().splitlines()
     maps = [IdMap(*map(int, line.split())) for line in lines if not line.endswith("4294967295")]
     if not maps or any(m.outside <= own < m.outside + m.count for m in maps):
         return None

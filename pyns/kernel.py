@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 _MINIMUM = (5, 14)
 
 
@@ -38,5 +36,6 @@ def is_at_least(version: tuple[int, int], release: str) -> bool:
         >>> is_at_least((6, 2), "6.1.0-13-amd64")
         False
     """
-    match = re.match(r"(\d+)\.(\d+)", release)
-    return match is None or (int(match[1]), int(match[2])) >= version
+    major, _, rest = release.partition(".")
+    minor = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    return not (major.isdecimal() and minor) or (int(major), int(minor)) >= version

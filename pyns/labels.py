@@ -5,12 +5,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from pyns.steps import Operands, Step
 
 
-@dataclass(frozen=True)
 class SetExecLabel(Step):
     """Says what the next execve makes of the security label (proc_pid_attr(5))."""
 

@@ -156,7 +156,6 @@ def _words(rights: tuple[str, ...]) -> str:
     return ", ".join(_RIGHTS[name].words for name in rights)
 
 
-@dataclass(frozen=True)
 class CreateRuleset(Step):
     """Makes a Landlock ruleset that refuses all that it is for (landlock_create_ruleset(2))."""
 
@@ -188,7 +187,6 @@ class CreateRuleset(Step):
         return f"It takes Landlock ABI {needed} (Linux {_RELEASES[needed]}), here is {found}"
 
 
-@dataclass(frozen=True)
 class AllowPath(Step):
     """Allows what the ruleset is against beneath a path (landlock_add_rule(2))."""
 
@@ -213,7 +211,6 @@ class AllowPath(Step):
         }.get(error)
 
 
-@dataclass(frozen=True)
 class AllowPort(Step):
     """Allows what the ruleset is against for a port (landlock_add_rule(2))."""
 
@@ -228,7 +225,6 @@ class AllowPort(Step):
         return Operands(flags=sum(_RIGHTS[name].port for name in self.rights), value=self.port)
 
 
-@dataclass(frozen=True)
 class RestrictSelf(Step):
     """Puts the ruleset into force, for good (landlock_restrict_self(2))."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pyns.netlink import (
     LastRequest,
+    check_pyroute2,
     configure,
     entered,
     find_link,
@@ -70,14 +71,18 @@ class Veth(Network):
         _parse(self, "addresses", "outside_addresses")
         check_int("mtu", self.mtu, 68, 65535)
 
+    def check(self) -> None:
+        """Raise ImportError when pyroute2 is missing."""
+        check_pyroute2()
+
     @property
     def inside(self) -> str:
         """The name of the end inside."""
         return self.name
 
-    def step(self, *, own_user: bool, privileged: bool) -> WaitForParent:  # noqa: ARG002
+    def step(self, pidfd: int, *, own_user: bool, privileged: bool) -> WaitForParent:  # noqa: ARG002
         """Return the step that adds it."""
-        return AddVeth(self)
+        return AddVeth(pidfd, self)
 
 
 @dataclass(frozen=True)
@@ -115,14 +120,18 @@ class Device(Network):
         check_name("name", self.inside)
         _parse(self, "addresses")
 
+    def check(self) -> None:
+        """Raise ImportError when pyroute2 is missing."""
+        check_pyroute2()
+
     @property
     def inside(self) -> str:
         """Its name inside."""
         return self.device if self.name is None else self.name
 
-    def step(self, *, own_user: bool, privileged: bool) -> WaitForParent:  # noqa: ARG002
+    def step(self, pidfd: int, *, own_user: bool, privileged: bool) -> WaitForParent:  # noqa: ARG002
         """Return the step that moves it."""
-        return MoveDevice(self)
+        return MoveDevice(pidfd, self)
 
 
 def _parse(network: Any, *names: str) -> None:
@@ -132,7 +141,6 @@ def _parse(network: Any, *names: str) -> None:
     object.__setattr__(network, "gateway", parse_gateways("gateway", network.gateway))
 
 
-@dataclass(frozen=True)
 class AddVeth(WaitForParent):
     """Has the parent add a pair of devices, one of them in the child's namespace (veth(4))."""
 
@@ -173,7 +181,6 @@ class AddVeth(WaitForParent):
             configure(route, link.get("link"), veth.outside_addresses, ())
 
 
-@dataclass(frozen=True)
 class MoveDevice(WaitForParent):
     """Has the parent move a device into the child's namespace (network_namespaces(7))."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 from typing import ClassVar
 
 from pyns.steps import Operands, Step, attribute_names, quoted
@@ -17,7 +16,6 @@ IN_HAND = 0x1000000  # csrc/plan.h
 RESOLVE_NO_XDEV, RESOLVE_NO_SYMLINKS = 0x01, 0x04  # openat2(2)
 
 
-@dataclass(frozen=True)
 class MakeEntry(Step):
     """Makes something by a name, in the mount in hand or in the new root (openat2(2))."""
 
@@ -43,7 +41,6 @@ class MakeEntry(Step):
         }.get(error)
 
 
-@dataclass(frozen=True)
 class MakeDirectory(MakeEntry):
     """Makes a directory, and those above it, unless it is there already (mkdir(2))."""
 
@@ -62,7 +59,6 @@ class MakeDirectory(MakeEntry):
         return super().hint(error)
 
 
-@dataclass(frozen=True)
 class MakeSymlink(MakeEntry):
     """Makes a symbolic link, unless the same is there already (symlink(2))."""
 
@@ -81,7 +77,6 @@ class MakeSymlink(MakeEntry):
         return super().hint(error)
 
 
-@dataclass(frozen=True)
 class WriteFile(Step):
     """Writes a new file in the mount in hand (openat2(2), write(2))."""
 
@@ -100,7 +95,6 @@ class WriteFile(Step):
         return Operands((self.path,), self.mode, len(self.content), data=self.content)
 
 
-@dataclass(frozen=True)
 class OpenWithin(Step):
     """Takes a copy of the mount in hand that begins at a path in it (open_tree(2))."""
 
@@ -114,7 +108,6 @@ class OpenWithin(Step):
         return Operands((self.path,))
 
 
-@dataclass(frozen=True)
 class SetAside(Step):
     """Keeps the mount in hand for a later step."""
 
@@ -124,7 +117,6 @@ class SetAside(Step):
         return "set it aside"
 
 
-@dataclass(frozen=True)
 class TakeUp(Step):
     """Takes the mount in hand that was set aside first."""
 
@@ -134,7 +126,6 @@ class TakeUp(Step):
         return "take up the mount that was set aside first"
 
 
-@dataclass(frozen=True)
 class Stage(Step):
     """Mounts the mount in hand where overlayfs finds it, with those aside in it (move_mount(2))."""
 
@@ -154,7 +145,6 @@ class Stage(Step):
         return "Each lower layer is a directory" if error == errno.EINVAL else None
 
 
-@dataclass(frozen=True)
 class CopyMode(Step):
     """Gives a directory of the stage the mode and owner of another (fchmod(2), fchown(2))."""
 
@@ -169,7 +159,6 @@ class CopyMode(Step):
         return Operands((self.source, self.target))
 
 
-@dataclass(frozen=True)
 class Unstage(Step):
     """Unmounts the stage; what was made of it stays (umount(2))."""
 
@@ -179,7 +168,6 @@ class Unstage(Step):
         return "unmount what lies over the root"
 
 
-@dataclass(frozen=True)
 class AttachRoot(Step):
     """Makes the mount in hand the new root, once it is attached somewhere (move_mount(2))."""
 
@@ -197,7 +185,6 @@ class AttachRoot(Step):
         return "The caller has to have a /proc" if error == errno.ENOENT else None
 
 
-@dataclass(frozen=True)
 class SetRootAttributes(Step):
     """Gives attributes to the root's mount, or to all below it but itself (mount_setattr(2))."""
 
@@ -213,7 +200,6 @@ class SetRootAttributes(Step):
         return Operands(flags=self.attributes, value=int(self.below))
 
 
-@dataclass(frozen=True)
 class TakeMasks(Step):
     """Keeps the mount in hand to mask directories with, and the null device for files (null(4))."""
 
@@ -232,7 +218,6 @@ class TakeMasks(Step):
         return None
 
 
-@dataclass(frozen=True)
 class Mask(Step):
     """Mounts emptiness over a path beneath the root, if there is one (openat2(2))."""
 
@@ -251,7 +236,6 @@ class Mask(Step):
         return None
 
 
-@dataclass(frozen=True)
 class MakeReadOnly(Step):
     """Makes a path beneath the root read-only, with all mounts below (mount_setattr(2))."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pyns.sizes import parse_size
 from pyns.steps import (
@@ -99,6 +100,8 @@ def attributes_of(mount: object) -> int:
 @dataclass(frozen=True)
 class Mount:
     """Something to mount."""
+
+    can_be_root: ClassVar[bool] = False
 
     @property
     def is_constant(self) -> bool:
@@ -229,6 +232,8 @@ class Tmpfs(Filesystem):
         >>> Tmpfs("/tmp", size="64M", inodes=10_000).size
         '64M'
     """
+
+    can_be_root = True
 
     target: StrPath
     size: int | str | None = None

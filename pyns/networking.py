@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pyns.steps import WaitForParent
 
@@ -15,15 +15,21 @@ _NAME_MAX = 15  # IFNAMSIZ of <linux/if.h>, less the NUL
 class Network:
     """A network device inside."""
 
+    reaches_all: ClassVar[bool] = False  # whether a second one of its kind would add nothing
+
+    def check(self) -> None:
+        """Raise ImportError, which says what to install, when an extra is missing."""
+
     @property
     def inside(self) -> str:
         """Its name there."""
         raise NotImplementedError
 
-    def step(self, *, own_user: bool, privileged: bool) -> WaitForParent:
+    def step(self, pidfd: int, *, own_user: bool, privileged: bool) -> WaitForParent:
         """Return the step that gives it to the child.
 
         Args:
+            pidfd: of the thread that clones.
             own_user: whether the network namespace belongs to a user namespace of the child.
             privileged: whether the caller is.
         """
@@ -48,6 +54,8 @@ def parse_addresses(what: str, given: str | Sequence[str]) -> tuple[str, ...]:
         >>> parse_addresses("addresses", "10.0.0.2/24")
         ('10.0.0.2/24',)
     """
+    import ipaddress
+
     parsed = []
     for text in _strings(what, given):
         try:
@@ -59,6 +67,8 @@ def parse_addresses(what: str, given: str | Sequence[str]) -> tuple[str, ...]:
 
 def parse_gateways(what: str, given: str | Sequence[str]) -> tuple[str, ...]:
     """Return addresses of routers, at most one of each family."""
+    import ipaddress
+
     parsed = []
     for text in _strings(what, given):
         try:

@@ -55,6 +55,8 @@ class Overlay(Filesystem):
         True
     """
 
+    can_be_root = True
+
     target: StrPath
     lower: Sequence[StrPath]
     upper: StrPath | None = None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from pyns import capabilities
@@ -88,11 +87,13 @@ class Plan:
             >>> Plan((LoopbackUp(),)).to_json()
             '[{"kind": "loopback_up", "sentence": "bring the loopback interface up"}]'
         """
+        import json
+
         return json.dumps([_as_dict(step) for step in self.steps])
 
 
 def _as_dict(step: Step) -> dict[str, Any]:
-    own = {field.name: _as_json(getattr(step, field.name)) for field in fields(step)}
+    own = {name: _as_json(getattr(step, name)) for name in step.names}
     return {"kind": step.kind, "sentence": step.describe(), **own}
 
 
@@ -188,9 +189,7 @@ def build_plan(
     # Before any change of ids, after which an ordinary caller may not look at the child (EACCES).
     own_user = Namespace.USER in new & ~last | joined
     steps += [
-        replace(
-            network.step(own_user=own_user, privileged=caller.is_privileged), pidfd=parent_pidfd
-        )
+        network.step(parent_pidfd, own_user=own_user, privileged=caller.is_privileged)
         for network in container.network
     ]
     if Namespace.USER in new & ~last:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from pyns.steps import Operands, Step
 
@@ -35,7 +34,6 @@ Rlimit = Value | tuple[Value, Value]
 Rlimits = tuple[tuple[str, tuple[int, int]], ...]
 
 
-@dataclass(frozen=True)
 class SetRlimit(Step):
     """Sets the soft and the hard limit of a resource (prlimit(2))."""
 

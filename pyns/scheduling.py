@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 
 from pyns.steps import Operands, Step
 
 _MOST_CPUS = 2**16
 
 
-@dataclass(frozen=True)
 class SetOomScoreAdj(Step):
     """Says how readily the OOM killer takes it (proc_pid_oom_score_adj(5))."""
 
@@ -31,7 +29,6 @@ class SetOomScoreAdj(Step):
         }.get(error)
 
 
-@dataclass(frozen=True)
 class SetNice(Step):
     """Sets the nice value (setpriority(2))."""
 
@@ -50,7 +47,6 @@ class SetNice(Step):
         return None
 
 
-@dataclass(frozen=True)
 class SetAffinity(Step):
     """Sets the CPUs that it may run on (sched_setaffinity(2))."""
 
@@ -71,7 +67,6 @@ class SetAffinity(Step):
         return None
 
 
-@dataclass(frozen=True)
 class SetTimerSlack(Step):
     """Sets how late its timers may be (PR_SET_TIMERSLACK(2const))."""
 
@@ -85,7 +80,6 @@ class SetTimerSlack(Step):
         return Operands(value=self.nanoseconds)
 
 
-@dataclass(frozen=True)
 class NewCoreCookie(Step):
     """Has tasks with another cookie kept off its CPU core (PR_SCHED_CORE(2const))."""
 

@@ -276,7 +276,6 @@ def check_filter(program: bytes) -> bytes:
     return program
 
 
-@dataclass(frozen=True)
 class InstallFilter(Step):
     """Restricts the system calls from here on (seccomp(2))."""
 

@@ -20,10 +20,8 @@ from pyns.errors import NotPermittedError, SpawnError, noted
 from pyns.idmap import Caller
 from pyns.init import open_init, read_start
 from pyns.joining import Joined, opened
-from pyns.links import Device, Veth
 from pyns.master import Terminal, open_handover, receive
 from pyns.namespaces import Namespace
-from pyns.netlink import check_pyroute2
 from pyns.plan import Plan, build_plan
 from pyns.steps import (
     BirthInCgroup,
@@ -118,8 +116,8 @@ def spawn(
         SpawnError: the kernel refused another step.
         ImportError: an extra is not installed.
     """
-    if any(isinstance(network, (Veth, Device)) for network in container.network):
-        check_pyroute2()
+    for network in container.network:
+        network.check()
     group = container.cgroup
     with ExitStack() as opened_files:
         if container.limits is not None:

@@ -13,11 +13,11 @@ import os
 import signal
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 from pyns.namespaces import Namespace
+from pyns.value import Value
 
 # <linux/mount.h>, mount_setattr(2)
 MOUNT_ATTR_RDONLY = 0x01
@@ -64,8 +64,7 @@ class Strings(tuple[bytes, ...]):
         return b"\0".join((*self, b"")) if self else b""
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(Value):
     """One thing that the child does, or that clone3 does for it."""
 
     kind: ClassVar[str]
@@ -93,7 +92,6 @@ def quoted(encoded: bytes) -> str:
     return repr(os.fsdecode(encoded))
 
 
-@dataclass(frozen=True)
 class BirthInCgroup(Step):
     """Has the child born inside a v2 cgroup (CLONE_INTO_CGROUP of clone(2))."""
 
@@ -118,7 +116,6 @@ class BirthInCgroup(Step):
         }.get(error)
 
 
-@dataclass(frozen=True)
 class Clone(Step):
     """Makes the child, in new namespaces (clone3 of clone(2))."""
 
@@ -158,7 +155,6 @@ class Clone(Step):
         }.get(error)
 
 
-@dataclass(frozen=True)
 class EnterCgroup(Step):
     """Enters a cgroup of a v1 hierarchy: the child writes itself into its tasks file."""
 
@@ -173,14 +169,12 @@ class EnterCgroup(Step):
         return Operands(fd=self.fd)
 
 
-@dataclass(frozen=True)
 class WaitForParent(Step):
     """Waits while another thread of the parent does something for the child."""
 
     kind = "wait_for_parent"
 
-    # of the thread that clones: once that has ended, it does not wait
-    pidfd: int = field(default=-1, kw_only=True)
+    pidfd: int  # of the thread that clones: once that has ended, it does not wait
 
     TIMEOUT: ClassVar[int] = 10_000  # milliseconds
 
@@ -197,7 +191,6 @@ class WaitForParent(Step):
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
 class WriteProc(Step):
     """Writes to a file of /proc that says what a process is (proc_pid(5))."""
 
@@ -223,7 +216,6 @@ class WriteProc(Step):
         return None
 
 
-@dataclass(frozen=True)
 class Unshare(Step):
     """Leaves namespaces for new ones after the clone (unshare(2))."""
 
@@ -240,7 +232,6 @@ class Unshare(Step):
         return Clone(self.namespaces).hint(error)
 
 
-@dataclass(frozen=True)
 class SetNamespaces(Step):
     """Joins namespaces that are there (setns(2))."""
 
@@ -266,7 +257,6 @@ class SetNamespaces(Step):
         }.get(error)
 
 
-@dataclass(frozen=True)
 class CloneAgain(Step):
     """Makes another child, which goes on: the first can't enter a PID namespace itself."""
 
@@ -287,7 +277,6 @@ class CloneAgain(Step):
         return Clone(self.namespaces).hint(error)
 
 
-@dataclass(frozen=True)
 class HideMemory(Step):
     """Keeps others from the caller's memory, which the child has (PR_SET_DUMPABLE(2const))."""
 
@@ -297,7 +286,6 @@ class HideMemory(Step):
         return "hide the caller's memory from those who are in there"
 
 
-@dataclass(frozen=True)
 class SetHostname(Step):
     """Sets the hostname of the UTS namespace (sethostname(2))."""
 
@@ -311,7 +299,6 @@ class SetHostname(Step):
         return Operands((self.name,))
 
 
-@dataclass(frozen=True)
 class SetDomainname(Step):
     """Sets the NIS domain name of the UTS namespace (setdomainname(2))."""
 
@@ -325,7 +312,6 @@ class SetDomainname(Step):
         return Operands((self.name,))
 
 
-@dataclass(frozen=True)
 class LoopbackUp(Step):
     """Brings the interface lo up (netdevice(7))."""
 
@@ -335,7 +321,6 @@ class LoopbackUp(Step):
         return "bring the loopback interface up"
 
 
-@dataclass(frozen=True)
 class SetPropagation(Step):
     """Says which mounts appear where else: "private" ones nowhere (mount_namespaces(7))."""
 
@@ -359,7 +344,6 @@ class SetPropagation(Step):
 MakePrivate = SetPropagation  # what it does unless told otherwise
 
 
-@dataclass(frozen=True)
 class HostRoot(Step):
     """Takes the root as it is for the place that mounts go to."""
 
@@ -369,7 +353,6 @@ class HostRoot(Step):
         return "keep the caller's root"
 
 
-@dataclass(frozen=True)
 class NewRoot(Step):
     """Copies a directory's mounts over itself, to make it the root later (open_tree(2))."""
 
@@ -389,7 +372,6 @@ class NewRoot(Step):
         }.get(error)
 
 
-@dataclass(frozen=True)
 class OpenTree(Step):
     """Takes a copy of what is mounted at a path of the caller's (open_tree(2))."""
 
@@ -416,7 +398,6 @@ class OpenTree(Step):
         }.get(error)
 
 
-@dataclass(frozen=True)
 class SetAttributes(Step):
     """Gives the mount in hand attributes, with all below it (mount_setattr(2))."""
 
@@ -430,7 +411,6 @@ class SetAttributes(Step):
         return Operands(flags=self.attributes)
 
 
-@dataclass(frozen=True)
 class NewMount(Step):
     """Makes a new mount of a filesystem type, not attached yet (fsopen(2), fsmount(2))."""
 
@@ -468,7 +448,6 @@ _MOUNT_HINTS = {
 }
 
 
-@dataclass(frozen=True)
 class Attach(Step):
     """Attaches the mount in hand beneath the root, makes the target when missing (openat2(2))."""
 
@@ -491,7 +470,6 @@ class Attach(Step):
         }.get(error)
 
 
-@dataclass(frozen=True)
 class PivotRoot(Step):
     """Makes the new root the root and lets go of the old one (pivot_root(2))."""
 
@@ -506,7 +484,6 @@ class PivotRoot(Step):
         return None
 
 
-@dataclass(frozen=True)
 class ChangeDirectory(Step):
     """Changes to the working directory; `contained`: one that lies in the root (chdir(2))."""
 
@@ -521,7 +498,6 @@ class ChangeDirectory(Step):
         return Operands((self.path,), flags=RESOLVE_NO_MAGICLINKS if self.contained else 0)
 
 
-@dataclass(frozen=True)
 class SetUmask(Step):
     """Sets the file mode creation mask (umask(2))."""
 
@@ -535,7 +511,6 @@ class SetUmask(Step):
         return Operands(value=self.mask)
 
 
-@dataclass(frozen=True)
 class NewSession(Step):
     """Starts a session, without a controlling terminal (setsid(2))."""
 
@@ -545,7 +520,6 @@ class NewSession(Step):
         return "start a new session"
 
 
-@dataclass(frozen=True)
 class SetProcessGroup(Step):
     """Joins a process group, or leads its own (setpgid(2))."""
 
@@ -559,7 +533,6 @@ class SetProcessGroup(Step):
         return Operands(value=self.pgid)
 
 
-@dataclass(frozen=True)
 class SetGroups(Step):
     """Sets the supplementary groups (setgroups(2))."""
 
@@ -574,7 +547,6 @@ class SetGroups(Step):
         return Operands(value=len(self.gids), data=data)
 
 
-@dataclass(frozen=True)
 class SetGid(Step):
     """Sets the real, effective and saved gid (setresgid(2))."""
 
@@ -588,7 +560,6 @@ class SetGid(Step):
         return Operands(value=self.gid)
 
 
-@dataclass(frozen=True)
 class SetUid(Step):
     """Sets the real, effective and saved uid (setresuid(2))."""
 
@@ -602,7 +573,6 @@ class SetUid(Step):
         return Operands(value=self.uid)
 
 
-@dataclass(frozen=True)
 class DefaultSignal(Step):
     """Undoes that the interpreter ignores a signal (sigaction(2))."""
 
@@ -616,7 +586,6 @@ class DefaultSignal(Step):
         return Operands(value=self.number)
 
 
-@dataclass(frozen=True)
 class Duplicate(Step):
     """Gives an fd of the caller's to the program, under a number (dup(2))."""
 
@@ -638,7 +607,6 @@ class Duplicate(Step):
         return {errno.EBADF: "Numbers of fds end at the limit nofile (RLIMIT_NOFILE)"}.get(error)
 
 
-@dataclass(frozen=True)
 class CloseRange(Step):
     """Closes every fd of a range (close_range(2))."""
 
@@ -659,7 +627,6 @@ class CloseRange(Step):
         return Operands(flags=self.first, value=self.last)
 
 
-@dataclass(frozen=True)
 class ExecuteInit(Step):
     """Executes pyns-init as PID 1; the steps that follow are those of its child (execveat(2))."""
 
@@ -690,7 +657,6 @@ class ExecuteInit(Step):
         }.get(error)
 
 
-@dataclass(frozen=True)
 class RestoreSignalMask(Step):
     """Unblocks what the caller had not blocked (sigprocmask(2))."""
 
@@ -700,7 +666,6 @@ class RestoreSignalMask(Step):
         return "restore the caller's signal mask"
 
 
-@dataclass(frozen=True)
 class NoNewPrivileges(Step):
     """Keeps execve from granting privileges that one has not (PR_SET_NO_NEW_PRIVS(2const))."""
 
@@ -710,7 +675,6 @@ class NoNewPrivileges(Step):
         return "gain no new privileges by execve"
 
 
-@dataclass(frozen=True)
 class DieWithParent(Step):
     """Has the kernel kill it when the thread that cloned it ends (PR_SET_PDEATHSIG(2const))."""
 
@@ -724,7 +688,6 @@ class DieWithParent(Step):
         return Operands(fd=self.pidfd)
 
 
-@dataclass(frozen=True)
 class NewKeyring(Step):
     """Joins a new session keyring (keyctl_join_session_keyring(3))."""
 
@@ -740,7 +703,6 @@ class NewKeyring(Step):
         }.get(error)
 
 
-@dataclass(frozen=True)
 class ResetSignals(Step):
     """Gives every signal its default action and unblocks it (signal(7))."""
 
@@ -750,7 +712,6 @@ class ResetSignals(Step):
         return "give every signal its default action, and block none"
 
 
-@dataclass(frozen=True)
 class Execute(Step):
     """Executes the first candidate that can be (execve(2))."""
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
 from typing import ClassVar
 
 from pyns.steps import Operands, Step
 
 
-@dataclass(frozen=True)
 class OpenTerminal(Step):
     """Opens a new terminal (pts(4)): its master goes through a socket, whose fd the slave takes."""
 
@@ -36,7 +34,6 @@ class OpenTerminal(Step):
         }.get(error)
 
 
-@dataclass(frozen=True)
 class SetTerminalOwner(Step):
     """Gives the terminal to the user that the program will be (chown(2))."""
 
@@ -51,7 +48,6 @@ class SetTerminalOwner(Step):
         return Operands(fd=self.fd, value=self.uid)
 
 
-@dataclass(frozen=True)
 class SetControllingTerminal(Step):
     """Makes the terminal that of the session, and of its foreground (TIOCSCTTY(2const))."""
 

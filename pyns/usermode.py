@@ -59,6 +59,8 @@ class UserNetwork(Network):
         ('10.0.2.100/24',)
     """
 
+    reaches_all = True
+
     name: str = "eth0"
     program: str | None = None
     network: str = "10.0.2.0/24"
@@ -113,16 +115,15 @@ class UserNetwork(Network):
     def _address(self, number: int) -> str:
         return str(ipaddress.IPv4Network(self.network)[number])
 
-    def step(self, *, own_user: bool, privileged: bool) -> WaitForParent:
+    def step(self, pidfd: int, *, own_user: bool, privileged: bool) -> WaitForParent:
         """Return the step that starts it."""
         wanted = _PROGRAMS if self.program is None else (self.program,)
         if self.tcp_ports or self.udp_ports:
             wanted = ("pasta",)
         found = filter(None, map(shutil.which, wanted))
-        return StartUserNetwork(self, next(found, wanted[0]), own_user, privileged)
+        return StartUserNetwork(pidfd, self, next(found, wanted[0]), own_user, privileged)
 
 
-@dataclass(frozen=True)
 class StartUserNetwork(WaitForParent):
     """Has the parent start the process that is the network (pasta(1), slirp4netns(1))."""
 

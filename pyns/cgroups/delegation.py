@@ -6,7 +6,6 @@ import errno
 import os
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 
 from pyns.cgroups.files import Directory
 from pyns.cgroups.hierarchy import Hierarchy, current, hierarchies, read_membership
@@ -181,9 +180,9 @@ def _delegate(hierarchy: Hierarchy) -> str:
     top = shlex.quote(hierarchy.mount_point)
     commands = [f"d={top}/pyns-{os.geteuid()}", "mkdir -p $d"]
     if hierarchy.version == 2:
-        handed = Path(hierarchy.mount_point, "cgroup.subtree_control").read_text().split()
+        handed = _read(f"{hierarchy.mount_point}/cgroup.subtree_control").split()
         wanted = [f"+{c}" for c in _OF_SYSTEMD if c in hierarchy.controllers and c not in handed]
-        if wanted and not Path(hierarchy.mount_point, "cgroup.type").exists():
+        if wanted and not os.path.exists(f"{hierarchy.mount_point}/cgroup.type"):
             commands.insert(0, f"echo {' '.join(wanted)} >{top}/cgroup.subtree_control")
     elif "cpuset" in hierarchy.controllers:  # nothing enters it without
         commands += [f"cat {top}/cpuset.{f} >$d/cpuset.{f}" for f in ("cpus", "mems")]
@@ -252,7 +251,7 @@ def _keeps(group: str, controller: str) -> bool:
 def why_not_on_this_host(controller: str, proc: str = "/proc") -> str:
     """Say why no hierarchy that is mounted has a controller."""
     names = {controller} | ({"io", "blkio"} if controller in ("io", "blkio") else set())
-    for word in Path(f"{proc}/cmdline").read_text().split():
+    for word in _read(f"{proc}/cmdline").split():
         option, _, value = word.partition("=")
         if option == "cgroup_disable" and names.intersection(value.split(",")):
             return (
@@ -278,3 +277,8 @@ def why_not_on_this_host(controller: str, proc: str = "/proc") -> str:
         )
     built = f" (CONFIG_{_OPTIONS[controller]})" if controller in _OPTIONS else ""
     return f"The kernel was built without it{built}"
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()

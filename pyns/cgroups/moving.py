@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from pyns.cgroups.delegation import NOT_ALLOWED, hierarchy_of, is_refused, why_read_only
 from pyns.cgroups.files import Directory
@@ -70,7 +69,8 @@ def name_processes(pids: Sequence[int]) -> str:
     names = []
     for pid in pids[:5]:
         try:
-            names.append(f"{pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})")
+            with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+                names.append(f"{pid} ({file.read().strip()})")
         except OSError:
             names.append(str(pid))
     return ", ".join(names) + (", ..." if len(pids) > 5 else "")

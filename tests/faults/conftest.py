@@ -137,7 +137,7 @@ def text_of_shim() -> Range:
 
 def text_of_init() -> Range:
     """Return where the instructions of pyns-init are, which is linked there (elf(5))."""
-    program = init.PROGRAM.read_bytes()
+    program = Path(init.PROGRAM).read_bytes()
     (headers,) = struct.unpack_from("<Q", program, 32)
     size, count = struct.unpack_from("<HH", program, 54)
     for header in range(headers, headers + size * count, size):

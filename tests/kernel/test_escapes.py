@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import resource
@@ -705,7 +704,7 @@ print(call('pidfd_open', 2, 0), call('pidfd_getfd', result, 0, 0))
         with clone_into(box, hostile(self.CODE), **pipes) as inside:  # type: ignore[arg-type]
             plan = Container(namespaces=Namespace(0), join={kinds: inside.pid}).plan(["true"])
             steps = [
-                dataclasses.replace(step, fd=inside.pidfd)
+                SetNamespaces(step.namespaces, step.path, inside.pidfd)
                 if isinstance(step, SetNamespaces)
                 else step
                 for step in plan

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +76,7 @@ LAYERS = (
         "pyns.kernel",
         "pyns.sizes",
         "pyns.syscalls",
+        "pyns.value",
         "pyns._shim",
         "pyns._shim_build",
     },
@@ -161,8 +164,40 @@ def test_declared_exceptions_exist_and_are_deferred(source: str, target: str) ->
 
 def test_no_other_import_of_pyns_happens_inside_a_function() -> None:
     typing_only = {("pyns.container", "pyns.command")}
-    deferred = {(i.source, i.target) for i in INTERNAL if i.deferred}
-    assert deferred == UPWARDS | typing_only
+    rarely_used = {("pyns.container", "pyns.sandbox")}
+    deferred = {(i.source, i.target) for i in INTERNAL if i.deferred and i.source != "pyns"}
+    assert deferred == UPWARDS | typing_only | rarely_used
+
+
+def test_a_name_is_where_the_type_checker_is_told() -> None:
+    told = {
+        alias.name: node.module if node.module != "pyns" else f"pyns.{alias.name}"
+        for branch in ast.parse(FILES["pyns"].read_text()).body
+        if isinstance(branch, ast.If)
+        for node in branch.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    found = {name: getattr(pyns, name) for name in pyns.__all__}
+    assert told.keys() == found.keys()
+    for name, module in told.items():
+        value = import_module(str(module))
+        assert found[name] is (value if module == f"pyns.{name}" else getattr(value, name))
+
+
+def test_what_is_no_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'pyns' has no attribute 'nothing'"):
+        _ = pyns.nothing  # type: ignore[attr-defined]
+    assert set(pyns.__all__) <= set(dir(pyns))
+
+
+def test_importing_pyns_imports_nothing_that_is_slow() -> None:
+    code = "import sys; before = set(sys.modules); import pyns; print(*set(sys.modules) - before)"
+    said = subprocess.run(
+        [sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True, timeout=10
+    ).stdout
+    assert {"pyns", "pyns.kernel"} <= set(said.split())
+    assert not {"subprocess", "dataclasses", "re", "inspect", "pyns.steps"} & set(said.split())
 
 
 def test_cgroups_know_nothing_of_spawning() -> None:
@@ -206,8 +241,8 @@ def test_kernel_is_checked_before_anything_else_of_pyns_is_imported() -> None:
     body = ast.parse(FILES["pyns"].read_text()).body
     [check] = [n for n, node in enumerate(body) if ast.unparse(node).startswith("_kernel.check(")]
     modules = {i.target for i in imports_of("pyns") if i.line < body[check].lineno}
-    assert modules == {"os", "sys", "pyns.kernel"}
+    assert modules == {"os", "sys", "importlib", "pyns.kernel"}
 
 
 def test_kernel_imports_what_every_platform_has() -> None:
-    assert {found.target for found in imports_of("pyns.kernel")} == {"__future__", "re"}
+    assert {found.target for found in imports_of("pyns.kernel")} == {"__future__"}

@@ -91,7 +91,7 @@ def test_the_first_program_of_path_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def found(**fields: Any) -> str:
-        step = UserNetwork(**fields).step(own_user=True, privileged=False)
+        step = UserNetwork(**fields).step(-1, own_user=True, privileged=False)
         assert isinstance(step, StartUserNetwork)
         return step.program
 
@@ -106,7 +106,7 @@ def test_the_first_program_of_path_is_taken(
 
 
 def options_of(program: str, *, own_user: bool, privileged: bool, **fields: Any) -> str:
-    step = StartUserNetwork(UserNetwork(**fields), program, own_user, privileged)
+    step = StartUserNetwork(-1, UserNetwork(**fields), program, own_user, privileged)
     return " ".join(step.arguments(5, 9))
 
 

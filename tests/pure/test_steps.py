@@ -106,12 +106,12 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
     (Clone(Namespace(0)), "clone the child, in the caller's namespaces", Operands()),
     (EnterCgroup("/cg/a", 8), "enter the cgroup /cg/a", Operands(fd=8)),
     (
-        WriteMaps(("0 100000 65536",), ("0 5 1", "1 7 1"), True),
+        WriteMaps(-1, ("0 100000 65536",), ("0 5 1", "1 7 1"), True),
         "have the parent map uids 0 100000 65536 and gids 0 5 1, 1 7 1",
         Operands(value=10_000),
     ),
     (
-        WriteMaps(("0 1 1", "1 2 1", "2 3 1", "3 4 1"), (), False),
+        WriteMaps(-1, ("0 1 1", "1 2 1", "2 3 1", "3 4 1"), (), False),
         "have the parent map uids 0 1 1, 1 2 1, 2 3 1, ... with newuidmap and newgidmap",
         Operands(value=10_000),
     ),
@@ -121,23 +121,23 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         Operands((b"sys/user/max_user_namespaces", b"0"), fd=7),
     ),
     (
-        AddVeth(Veth(addresses="10.0.0.2/24", gateway="10.0.0.1")),
+        AddVeth(-1, Veth(addresses="10.0.0.2/24", gateway="10.0.0.1")),
         "have the parent add a veth pair: 'eth0' (10.0.0.2/24, default route via 10.0.0.1) inside, "
         "'veth*' outside",
         Operands(value=10_000),
     ),
     (
-        AddVeth(Veth("a", outside_name="b", outside_addresses=["fd00::1/64"], bridge="br0")),
+        AddVeth(-1, Veth("a", outside_name="b", outside_addresses=["fd00::1/64"], bridge="br0")),
         "have the parent add a veth pair: 'a' inside, 'b' (fd00::1/64) of 'br0' outside",
         Operands(value=10_000),
     ),
     (
-        MoveDevice(Device("eth1", name="eth0", addresses="10.0.0.2/24")),
+        MoveDevice(-1, Device("eth1", name="eth0", addresses="10.0.0.2/24")),
         "have the parent move the device 'eth1' into it as 'eth0' (10.0.0.2/24)",
         Operands(value=10_000),
     ),
     (
-        StartUserNetwork(UserNetwork(), "/usr/bin/pasta", True, False),
+        StartUserNetwork(-1, UserNetwork(), "/usr/bin/pasta", True, False),
         "have the parent start /usr/bin/pasta for the network of 'eth0' (10.0.2.100/24, default "
         "route via 10.0.2.2)",
         Operands(value=10_000),

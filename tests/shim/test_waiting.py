@@ -50,7 +50,7 @@ def spawn_with_help(plan: Plan, work: Callable[[int], int]) -> Any:
     return report, pids[0]
 
 
-WAIT = WaitForParent()
+WAIT = WaitForParent(-1)
 
 
 def test_the_child_waits_until_it_is_let_go() -> None:
@@ -76,7 +76,7 @@ def test_the_step_fails_with_what_the_parent_says() -> None:
 
 
 def test_the_step_fails_when_nobody_comes(failure: Failure) -> None:
-    assert failure(CLONE, Impatient()) == (1, errno.ETIMEDOUT)
+    assert failure(CLONE, Impatient(-1)) == (1, errno.ETIMEDOUT)
 
 
 def test_the_child_may_wait_several_times() -> None:
