@@ -9,7 +9,7 @@ from pyns import kernel as _kernel
 _kernel.check(_sys.platform, _os.uname().release if hasattr(_os, "uname") else "")
 
 from pyns import cgroups, masks, namespaces, seccomp  # noqa: E402
-from pyns.calling import call, check_call, check_output  # noqa: E402
+from pyns.calling import Completed, call, check_call, check_output, run  # noqa: E402
 from pyns.cgroups import IoMax, Limits  # noqa: E402
 from pyns.container import Container  # noqa: E402
 from pyns.devices import Dev  # noqa: E402
@@ -23,7 +23,9 @@ from pyns.mounts import Bind, Tmpfs  # noqa: E402
 from pyns.namespaces import Fd, Namespace  # noqa: E402
 from pyns.overlay import Overlay  # noqa: E402
 from pyns.plan import Plan  # noqa: E402
-from pyns.process import Completed, Process, Usage, clone_into, run  # noqa: E402
+from pyns.process import Process  # noqa: E402
+from pyns.starting import clone_into  # noqa: E402
+from pyns.usage import Usage  # noqa: E402
 from pyns.usermode import UserNetwork  # noqa: E402
 
 __all__ = [

@@ -18,7 +18,9 @@ PACKAGE = Path(pyns.__file__).parent
 LAYERS = (
     {"pyns"},
     {"pyns.aio", "pyns.calling"},
+    {"pyns.starting"},
     {"pyns.process"},
+    {"pyns.options", "pyns.usage"},
     {"pyns.terminal"},
     {"pyns.spawn"},
     {"pyns.marshal"},
