@@ -24,6 +24,7 @@ from pyns.namespaces import Fd, Namespace  # noqa: E402
 from pyns.overlay import Overlay  # noqa: E402
 from pyns.plan import Plan  # noqa: E402
 from pyns.process import Process  # noqa: E402
+from pyns.reason import Reason  # noqa: E402
 from pyns.starting import clone_into  # noqa: E402
 from pyns.usage import Usage  # noqa: E402
 from pyns.usermode import UserNetwork  # noqa: E402
@@ -51,6 +52,7 @@ __all__ = [
     "Plan",
     "Proc",
     "Process",
+    "Reason",
     "SpawnError",
     "Symlink",
     "Sysfs",

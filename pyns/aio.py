@@ -20,6 +20,7 @@ from pyns.mounts import StrPath
 from pyns.options import PopenOptions, SpawnOptions, Stream
 from pyns.options import Target as PopenTarget
 from pyns.process import Process as Popen
+from pyns.reason import Reason
 from pyns.starting import clone_into
 from pyns.usage import Usage
 
@@ -121,6 +122,11 @@ class Process(asyncio.subprocess.Process):
     def usage(self) -> Usage | None:
         """What it has used; None until it has ended."""
         return self._popen.usage
+
+    @property
+    def reason(self) -> Reason | None:
+        """What ended it; None until it has ended."""
+        return self._popen.reason
 
     @property
     def container(self) -> Container | None:

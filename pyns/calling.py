@@ -10,6 +10,7 @@ from pyns.command import Arguments
 from pyns.master import Size
 from pyns.options import PopenOptions, Target
 from pyns.process import Process
+from pyns.reason import Reason
 from pyns.starting import clone_into, start
 from pyns.terminal import relay
 from pyns.usage import Usage
@@ -19,9 +20,15 @@ if TYPE_CHECKING:
 
 
 class Completed(subprocess.CompletedProcess[Any]):
-    """A subprocess.CompletedProcess that knows what the program has used."""
+    """A subprocess.CompletedProcess that knows what ended the program, and what that has used.
+
+    Attributes:
+        usage: what it has used.
+        reason: what ended it.
+    """
 
     usage: Usage | None = None
+    reason: Reason = Reason.NOT_STARTED
 
 
 def run(
@@ -92,6 +99,7 @@ def run(
         raise subprocess.CalledProcessError(returncode, args, stdout, stderr)
     completed = Completed(args, returncode, stdout, stderr)
     completed.usage = process.usage
+    completed.reason = process.reason or Reason.NOT_STARTED
     return completed
 
 

@@ -31,12 +31,13 @@ from pyns.command import (
 from pyns.companions import Companions
 from pyns.container import Container
 from pyns.descriptors import arrange
-from pyns.errors import CgroupError
+from pyns.errors import CgroupError, SpawnError
 from pyns.init import read_status
 from pyns.master import Size, Terminal, check_size, parse_size
 from pyns.mounts import StrPath
 from pyns.namespaces import Namespace
 from pyns.options import Stream
+from pyns.reason import Reason, reason_of_status
 from pyns.signals import signals_blocked
 from pyns.spawn import Child, spawn
 from pyns.usage import Usage, of_group, of_process
@@ -59,6 +60,7 @@ class Process(subprocess.Popen[Any]):
         terminal: master end of its terminal, an unbuffered binary file; None without one. Its
             end is b"". Closing it, as the end of `with` does, hangs up (SIGHUP).
         usage: what it has used; None until its end was noticed (poll, wait, communicate, with).
+        reason: what ended it; likewise.
 
     Raises:
         ValueError: preexec_fn was given (Python can't run in the child), or args make no sense.
@@ -86,6 +88,7 @@ class Process(subprocess.Popen[Any]):
     _rusage: struct_rusage | None = None
     _usage: Usage | None = None
     _settled = False
+    _killed = False  # by us
     _shows = False  # stdout or stderr is its terminal
     _signal_mask = 0  # of the caller
     _start = _wall = 0.0
@@ -134,6 +137,14 @@ class Process(subprocess.Popen[Any]):
         if self._usage is None and self._settled:
             self._usage = of_process(self._wall, self._rusage)
         return self._usage
+
+    @property
+    def reason(self) -> Reason | None:
+        """What ended it; None until its end was noticed (poll, wait, communicate, with)."""
+        if self.returncode is None or self.usage is None:
+            return None
+        oom_kills = self.usage.oom_kills
+        return reason_of_status(self.returncode, oom_kills=oom_kills, is_ours=self._killed)
 
     def fileno(self) -> int:
         """Return the pidfd, which is readable once it has ended: for select, selectors, asyncio.
@@ -226,14 +237,26 @@ class Process(subprocess.Popen[Any]):
                 self._companions = child.companions
             self.cgroup = child.private_cgroup or container.cgroup
             self._child_created = True
-        except BaseException:
+        except BaseException as failure:
             # also when a signal handler raised: the caller gets no Process to wait for
+            if isinstance(failure, SpawnError) and failure.errno == errno.ECANCELED:
+                self._note_oom(failure, child)
             self._child_created, self._pidfd, self._told = False, -1, -1
             self._private_cgroup, self.terminal = None, None
             child.abandon()
             if self._run is not None:
                 self._run.close()
             raise
+
+    def _note_oom(self, failure: SpawnError, child: Child) -> None:
+        """Have it said if a child that was killed on its way was a victim of the OOM killer."""
+        read = self._run.end if self._run is not None else None
+        if child.private_cgroup is not None:
+            read = child.private_cgroup.usage
+        with suppress(CgroupError):  # what is told matters more
+            if read is not None and read().oom_kills:
+                failure.reason = Reason.OOM_KILLED
+                failure.hint = "The OOM killer took it: no program starts within this memory_max"
 
     def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
         # subprocess's own, but for wait4 instead of waitpid
@@ -322,6 +345,7 @@ class Process(subprocess.Popen[Any]):
         if self.returncode is None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, sig)
+                self._killed = self._killed or sig == signal.SIGKILL
 
     def resize(self, rows: int, columns: int) -> None:
         """Set the size of its terminal's window; the foreground gets SIGWINCH if it is another one.

@@ -79,6 +79,7 @@ LAYERS = (
         "pyns._shim",
         "pyns._shim_build",
     },
+    {"pyns.reason"},
 )
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 
