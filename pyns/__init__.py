@@ -12,7 +12,7 @@ _kernel.check(_sys.platform, _os.uname().release if hasattr(_os, "uname") else "
 TYPE_CHECKING = False  # to a type checker True; typing's would cost more than all else here
 if TYPE_CHECKING:
     from pyns import cgroups, masks, namespaces, seccomp
-    from pyns.calling import call, check_call, check_output
+    from pyns.calling import Completed, call, check_call, check_output, run
     from pyns.cgroups import IoMax, Limits
     from pyns.container import Container
     from pyns.devices import Dev
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from pyns.namespaces import Fd, Namespace
     from pyns.overlay import Overlay
     from pyns.plan import Plan
-    from pyns.process import Completed, Process, Usage, clone_into, run
+    from pyns.process import Process
+    from pyns.reason import Reason
+    from pyns.starting import clone_into
+    from pyns.usage import Usage
     from pyns.usermode import UserNetwork
 
 __all__ = [
@@ -52,6 +55,7 @@ __all__ = [
     "Plan",
     "Proc",
     "Process",
+    "Reason",
     "SpawnError",
     "Symlink",
     "Sysfs",
@@ -73,9 +77,11 @@ __all__ = [
 # Where each is; imported when it is first asked for: most programs need few of them.
 _PLACES = {
     "pyns.calling": (
+        "Completed",
         "call",
         "check_call",
         "check_output",
+        "run",
     ),
     "pyns.cgroups": (
         "IoMax",
@@ -116,13 +122,10 @@ _PLACES = {
     ),
     "pyns.overlay": ("Overlay",),
     "pyns.plan": ("Plan",),
-    "pyns.process": (
-        "Completed",
-        "Process",
-        "Usage",
-        "clone_into",
-        "run",
-    ),
+    "pyns.process": ("Process",),
+    "pyns.reason": ("Reason",),
+    "pyns.starting": ("clone_into",),
+    "pyns.usage": ("Usage",),
     "pyns.usermode": ("UserNetwork",),
 }
 _PLACE_OF = {name: module for module, names in _PLACES.items() for name in names}

@@ -17,9 +17,12 @@ from pyns.cgroups import Cgroup
 from pyns.command import Arguments
 from pyns.container import Container
 from pyns.mounts import StrPath
-from pyns.process import PopenOptions, SpawnOptions, Stream, Usage, clone_into
+from pyns.options import PopenOptions, SpawnOptions, Stream
+from pyns.options import Target as PopenTarget
 from pyns.process import Process as Popen
-from pyns.process import Target as PopenTarget
+from pyns.reason import Reason
+from pyns.starting import clone_into
+from pyns.usage import Usage
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -119,6 +122,11 @@ class Process(asyncio.subprocess.Process):
     def usage(self) -> Usage | None:
         """What it has used; None until it has ended."""
         return self._popen.usage
+
+    @property
+    def reason(self) -> Reason | None:
+        """What ended it; None until it has ended."""
+        return self._popen.reason
 
     @property
     def container(self) -> Container | None:

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pyns.reason import Reason
+
 if TYPE_CHECKING:
     from pyns.steps import Step
 
@@ -52,7 +54,11 @@ class SpawnError(OSError):
         index: its place in the plan, from 0.
         errno: what the kernel answered.
         hint: what to do about it, or None when that is not certain.
+        reason: Reason.NOT_STARTED; or OOM_KILLED, if its group's counter says that the child fell
+            victim to the OOM killer on its way.
     """
+
+    reason: Reason = Reason.NOT_STARTED
 
     def __init__(
         self, errno: int, step: Step, index: int, count: int, hint: str | None = None

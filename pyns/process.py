@@ -12,10 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from resource import struct_rusage
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, TypedDict
+from typing import Any
 
 from pyns.cgroups import Cgroup, Stats
 from pyns.cgroups.meter import Run
@@ -32,103 +31,19 @@ from pyns.command import (
 from pyns.companions import Companions
 from pyns.container import Container
 from pyns.descriptors import arrange
-from pyns.errors import CgroupError
+from pyns.errors import CgroupError, SpawnError
 from pyns.init import read_status
-from pyns.joining import foreign
 from pyns.master import Size, Terminal, check_size, parse_size
 from pyns.mounts import StrPath
-from pyns.namespaces import Fd, Namespace
-from pyns.namespaces.targets import (
-    HasFileno,
-    check_alive,
-    check_in_proc,
-    check_process,
-    opened,
-    pid_of,
-)
+from pyns.namespaces import Namespace
+from pyns.options import Stream
+from pyns.reason import Reason, reason_of_status
 from pyns.signals import signals_blocked
 from pyns.spawn import Child, spawn
-from pyns.terminal import relay
-
-if TYPE_CHECKING:
-    from typing import Unpack
+from pyns.usage import Usage, of_group, of_process
 
 _NO_PIPES = (-1,) * 6
 _NOT_ISOLATED = Container(namespaces=Namespace(0))
-Stream = int | IO[Any] | None
-# what to isolate; or a process (a Process, a pid, a pidfd), whose container to enter
-Target = Container | int | HasFileno
-
-
-class SpawnOptions(TypedDict, total=False):
-    """The keyword arguments of subprocess.Popen that are about the child alone."""
-
-    executable: StrPath | None
-    close_fds: bool
-    cwd: StrPath | None
-    env: Environment | None
-    restore_signals: bool
-    start_new_session: bool
-    pass_fds: Collection[int]
-    user: str | int | None
-    group: str | int | None
-    extra_groups: Collection[str | int] | None
-    umask: int
-    pipesize: int
-    process_group: int | None
-
-
-class PopenOptions(SpawnOptions, total=False):
-    """The keyword arguments of subprocess.Popen that start a program here."""
-
-    bufsize: int
-    stdin: Stream
-    stdout: Stream
-    stderr: Stream
-    shell: bool
-    universal_newlines: bool | None
-    encoding: str | None
-    errors: str | None
-    text: bool | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Usage:
-    """What a program has used, once it has ended; None where the kernel does not tell.
-
-    Whose figures they are:
-
-    - `limits` (with or without `cgroup`): those of the group that was made for it, from its
-      first instruction until its end was noticed. Whatever ran in the group is included, whether
-      it was waited for or not.
-    - `cgroup` alone: what the whole group has used between the start of the program and the
-      notice of its end: the differences of two readings. Whoever else is in the group during that
-      time is included, so that of several runs at once each has the use of all.
-    - neither, or a group that is removed by then: those of the process and the children that it
-      waited for; no more than the CPU time and wall_seconds.
-
-    Attributes:
-        wall_seconds: from before the clone until its end was noticed.
-        cpu_seconds: CPU time.
-        user_seconds: of it, in user mode.
-        system_seconds: of it, in the kernel.
-        memory_peak: bytes, the highest that the group was charged with, page cache and kernel
-            memory included. `cgroup` alone: during the run, and including what the group was
-            charged with before, such as files that an earlier run has read. It is known if
-            no process and no other run was in the group at the start (on v2 since Linux 6.12), or
-            if it is the highest since the group was made; else None.
-        oom_kills: processes that the OOM killer took because of memory_max.
-        pids_peak: most processes and threads at a time. `cgroup` alone: known only if it is the
-            highest since the group was made, and else None.
-    """
-
-    wall_seconds: float
-    cpu_seconds: float | None = None
-    user_seconds: float | None = None
-    system_seconds: float | None = None
-    memory_peak: int | None = None
-    oom_kills: int | None = None
-    pids_peak: int | None = None
 
 
 class Process(subprocess.Popen[Any]):
@@ -145,6 +60,7 @@ class Process(subprocess.Popen[Any]):
         terminal: master end of its terminal, an unbuffered binary file; None without one. Its
             end is b"". Closing it, as the end of `with` does, hangs up (SIGHUP).
         usage: what it has used; None until its end was noticed (poll, wait, communicate, with).
+        reason: what ended it; likewise.
 
     Raises:
         ValueError: preexec_fn was given (Python can't run in the child), or args make no sense.
@@ -172,6 +88,7 @@ class Process(subprocess.Popen[Any]):
     _rusage: struct_rusage | None = None
     _usage: Usage | None = None
     _settled = False
+    _killed = False  # by us
     _shows = False  # stdout or stderr is its terminal
     _signal_mask = 0  # of the caller
     _start = _wall = 0.0
@@ -218,8 +135,16 @@ class Process(subprocess.Popen[Any]):
     def usage(self) -> Usage | None:
         """What it has used; None until its end was noticed (poll, wait, communicate, with)."""
         if self._usage is None and self._settled:
-            self._usage = _usage_of_process(self._wall, self._rusage)
+            self._usage = of_process(self._wall, self._rusage)
         return self._usage
+
+    @property
+    def reason(self) -> Reason | None:
+        """What ended it; None until its end was noticed (poll, wait, communicate, with)."""
+        if self.returncode is None or self.usage is None:
+            return None
+        oom_kills = self.usage.oom_kills
+        return reason_of_status(self.returncode, oom_kills=oom_kills, is_ours=self._killed)
 
     def fileno(self) -> int:
         """Return the pidfd, which is readable once it has ended: for select, selectors, asyncio.
@@ -312,14 +237,26 @@ class Process(subprocess.Popen[Any]):
                 self._companions = child.companions
             self.cgroup = child.private_cgroup or container.cgroup
             self._child_created = True
-        except BaseException:
+        except BaseException as failure:
             # also when a signal handler raised: the caller gets no Process to wait for
+            if isinstance(failure, SpawnError) and failure.errno == errno.ECANCELED:
+                self._note_oom(failure, child)
             self._child_created, self._pidfd, self._told = False, -1, -1
             self._private_cgroup, self.terminal = None, None
             child.abandon()
             if self._run is not None:
                 self._run.close()
             raise
+
+    def _note_oom(self, failure: SpawnError, child: Child) -> None:
+        """Have it said if a child that was killed on its way was a victim of the OOM killer."""
+        read = self._run.end if self._run is not None else None
+        if child.private_cgroup is not None:
+            read = child.private_cgroup.usage
+        with suppress(CgroupError):  # what is told matters more
+            if read is not None and read().oom_kills:
+                failure.reason = Reason.OOM_KILLED
+                failure.hint = "The OOM killer took it: no program starts within this memory_max"
 
     def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
         # subprocess's own, but for wait4 instead of waitpid
@@ -397,7 +334,7 @@ class Process(subprocess.Popen[Any]):
     def _note_usage(self, read: Callable[[], Stats]) -> None:
         if self._usage is None:
             with _gone_is_fine():
-                self._usage = _usage_of_group(self._wall, read())
+                self._usage = of_group(self._wall, read())
 
     def send_signal(self, sig: int) -> None:
         """Send a signal through the pidfd, which can't mean another process of the same pid."""
@@ -408,6 +345,7 @@ class Process(subprocess.Popen[Any]):
         if self.returncode is None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, sig)
+                self._killed = self._killed or sig == signal.SIGKILL
 
     def resize(self, rows: int, columns: int) -> None:
         """Set the size of its terminal's window; the foreground gets SIGWINCH if it is another one.
@@ -483,196 +421,3 @@ def _gone_is_fine() -> Iterator[None]:
     except CgroupError as error:
         if error.errno != errno.ENODEV:
             raise
-
-
-def _usage_of_process(wall: float, rusage: struct_rusage | None) -> Usage:
-    if rusage is None:
-        return Usage(wall_seconds=wall)
-    # not ru_maxrss: a vfork child's begins with the resident size of its parent
-    user, system = rusage.ru_utime, rusage.ru_stime
-    return Usage(
-        wall_seconds=wall, cpu_seconds=user + system, user_seconds=user, system_seconds=system
-    )
-
-
-def _usage_of_group(wall: float, stats: Stats) -> Usage:
-    return Usage(
-        wall_seconds=wall,
-        cpu_seconds=stats.cpu_seconds,
-        user_seconds=stats.user_seconds,
-        system_seconds=stats.system_seconds,
-        memory_peak=stats.memory_peak,
-        oom_kills=stats.oom_kills,
-        pids_peak=stats.pids_peak,
-    )
-
-
-class Completed(subprocess.CompletedProcess[Any]):
-    """A subprocess.CompletedProcess that knows what the program has used."""
-
-    usage: Usage | None = None
-
-
-def clone_into(
-    target: Target,
-    args: Arguments,
-    *,
-    terminal: Size = False,
-    **popen_options: Unpack[PopenOptions],
-) -> Process:
-    """Start a program in a new container, or in one that is running.
-
-    It is PID 1 of a new container if PID is among its namespaces. In a running one it is another
-    process: in all its namespaces but that of time, in its cgroups, with its root.
-
-    Args:
-        target: what to isolate; or the process whose container to enter: a `Process`, a pid, or a
-            pidfd (`Fd(pidfd)`, or what has it as `fileno()`).
-        args: the program and its arguments, as for subprocess.Popen; it is looked up in PATH inside
-            the new root.
-        terminal: whether it leads a session with a controlling terminal of its own, which is also
-            its stdin, stdout and stderr unless these are given. True: as large as the caller's, or
-            24 rows of 80 columns; else (rows, columns), or what os.get_terminal_size says. It is
-            opened in the /dev/pts that the program sees: with `Dev`, the container's own.
-        popen_options: stdin, stdout, env, cwd, text, ... of subprocess.Popen. `pass_fds` may be a
-            mapping as well, from numbers inside to fds. `cwd`, `executable` and the shell are those
-            inside; names of a `user` and of groups are looked up outside.
-
-    Returns:
-        The running program, a subprocess.Popen.
-
-    Raises:
-        ValueError: what was asked makes no sense. Like all that follow, it leaves nothing behind.
-        ProcessLookupError: the process to enter has ended.
-        FileNotFoundError, PermissionError: the program or its cwd, as subprocess raises them.
-        SpawnError: the kernel refused another step: EPERM without the privilege, ENOENT for a root
-            or a source that is not there.
-        CgroupError: a cgroup can't be made or entered: EOPNOTSUPP for a controller that this host
-            lacks, EACCES without the right, EBUSY if it is frozen.
-        ImportError: Veth or Device without pyroute2.
-
-    Needs: CAP_SYS_ADMIN for namespaces, write access to cgroups for limits; Linux 5.14.
-    Source: clone(2), pivot_root(2), cgroups(7).
-
-    Example:
-        >>> box = Container(namespaces=Namespace(0))
-        >>> clone_into(box, ["true"]).wait()
-        0
-    """
-    process = Process.__new__(Process)
-    _start(process, target, args, terminal, popen_options)
-    return process
-
-
-def _start(
-    process: Process,
-    target: Container | int | HasFileno,
-    args: Arguments,
-    terminal: Size,
-    options: PopenOptions,
-) -> None:
-    """Start a program as a Process that the caller has already: a handler may raise at any time."""
-    try:
-        with _container_of(target) as container:
-            Process.__init__(process, args, container=container, terminal=terminal, **options)
-        if container is not target:
-            process.container = None  # it has names for what is closed now
-    except BaseException:
-        process._abandon()
-        raise
-
-
-@contextmanager
-def _container_of(target: Container | int | HasFileno) -> Iterator[Container]:
-    """Yield what a target is: of a process, its namespaces and cgroups."""
-    if isinstance(target, Container):
-        yield target
-        return
-    check_process("target=", target, "a Container, a Process, a pid or a pidfd")
-    with opened(target) as pidfd:
-        pid = pid_of(pidfd)
-        if pid is None:
-            raise ValueError(f"target: fd {pidfd} is not a pidfd")
-        check_in_proc(pid)
-        kinds = foreign(pid) & ~Namespace.TIME
-        group = Cgroup.of(pid, foreign=True)
-        try:
-            # what was read is about this process; of one that has ended, it would be less than all
-            check_alive(pidfd)
-            yield Container(
-                namespaces=Namespace(0),
-                join={kinds: Fd(pidfd)} if kinds else {},
-                cgroup=group if group.paths else None,
-            )
-        finally:
-            group.close()
-
-
-def run(
-    target: Target,
-    args: Arguments,
-    *,
-    input: str | bytes | None = None,  # noqa: A002  subprocess.run's name
-    capture_output: bool = False,
-    timeout: float | None = None,
-    check: bool = False,
-    terminal: Size = False,
-    **popen_options: Unpack[PopenOptions],
-) -> Completed:
-    r"""Run a program in a container and wait for its end, as subprocess.run does.
-
-    Args:
-        target: what to isolate, or the process whose container to enter, as for `clone_into`.
-        args: as for `clone_into`.
-        input: what it reads from stdin.
-        capture_output: whether stdout and stderr are returned.
-        timeout: seconds, after which it is killed.
-        check: whether a status other than 0 is an error.
-        terminal: as for `clone_into`. Unless there are pipes, it is connected with the caller's
-            stdin and stdout (`pyns.terminal.relay`).
-        popen_options: as for `clone_into`.
-
-    Returns:
-        Its status, output and usage.
-
-    Raises:
-        subprocess.TimeoutExpired: it was killed because of the timeout.
-        subprocess.CalledProcessError: its status is not 0, and `check` is set.
-        ValueError, OSError: as `clone_into`.
-
-    Needs: as `clone_into`.
-    Source: subprocess.
-
-    Example:
-        >>> run(Container(namespaces=Namespace(0)), ["echo", "hello"], capture_output=True).stdout
-        b'hello\n'
-    """
-    if input is not None:
-        if popen_options.get("stdin") is not None:
-            raise ValueError("stdin and input arguments may not both be used.")
-        popen_options["stdin"] = subprocess.PIPE
-    if capture_output:
-        if popen_options.get("stdout") is not None or popen_options.get("stderr") is not None:
-            raise ValueError("stdout and stderr arguments may not be used with capture_output.")
-        popen_options["stdout"] = popen_options["stderr"] = subprocess.PIPE
-    given = [popen_options.get(name) for name in ("stdin", "stdout", "stderr")]
-    relayed = terminal is not False and subprocess.PIPE not in given
-    if terminal is not False and not relayed and None in given[1:]:
-        raise ValueError("beside a terminal, stdout and stderr are both pipes or files, or neither")
-    process, stdout, stderr = Process.__new__(Process), None, None
-    try:
-        _start(process, target, args, terminal, popen_options)
-        if relayed:
-            relay(process, timeout=timeout)
-        else:
-            stdout, stderr = process.communicate(input, timeout=timeout)
-        with process:
-            returncode = process.wait()
-    except BaseException:
-        process._abandon()
-        raise
-    if check and returncode:
-        raise subprocess.CalledProcessError(returncode, args, stdout, stderr)
-    completed = Completed(args, returncode, stdout, stderr)
-    completed.usage = process.usage
-    return completed

@@ -20,7 +20,9 @@ PACKAGE = Path(pyns.__file__).parent
 LAYERS = (
     {"pyns"},
     {"pyns.aio", "pyns.calling"},
+    {"pyns.starting"},
     {"pyns.process"},
+    {"pyns.options", "pyns.usage"},
     {"pyns.terminal"},
     {"pyns.spawn"},
     {"pyns.marshal"},
@@ -80,6 +82,7 @@ LAYERS = (
         "pyns._shim",
         "pyns._shim_build",
     },
+    {"pyns.reason"},
 )
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 
