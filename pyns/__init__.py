@@ -13,6 +13,7 @@ from pyns.calling import call, check_call, check_output  # noqa: E402
 from pyns.cgroups import IoMax, Limits  # noqa: E402
 from pyns.container import Container  # noqa: E402
 from pyns.devices import Dev  # noqa: E402
+from pyns.doctor import doctor  # noqa: E402
 from pyns.entries import Dir, File, Symlink  # noqa: E402
 from pyns.errors import CgroupError, NamespaceError, SpawnError  # noqa: E402
 from pyns.idmap import IdMap  # noqa: E402
@@ -61,6 +62,7 @@ __all__ = [
     "check_call",
     "check_output",
     "clone_into",
+    "doctor",
     "masks",
     "namespaces",
     "run",

@@ -74,6 +74,7 @@ DEMANDED = {
     "pyns.call": WHOLE,
     "pyns.check_call": WHOLE,
     "pyns.check_output": WHOLE,
+    "pyns.doctor": {"Needs", "Source", "Example"},
     "pyns.namespaces.of": WHOLE,
     "pyns.namespaces.release": WHOLE,
     "pyns.namespaces.setns": WHOLE,

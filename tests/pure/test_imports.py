@@ -17,7 +17,7 @@ PACKAGE = Path(pyns.__file__).parent
 # top first; a module imports from the layers below its own, never from its own
 LAYERS = (
     {"pyns"},
-    {"pyns.aio", "pyns.calling"},
+    {"pyns.aio", "pyns.calling", "pyns.doctor"},
     {"pyns.process"},
     {"pyns.terminal"},
     {"pyns.spawn"},
