@@ -24,7 +24,7 @@ LAYERS = (
     {"pyns.marshal"},
     {"pyns.plan"},
     {"pyns.container"},
-    {"pyns.joining", "pyns.sandbox"},
+    {"pyns.joining", "pyns.peers", "pyns.sandbox"},
     {"pyns.command", "pyns.master", "pyns.idmap", "pyns.init", "pyns.landlock", "pyns.rootfs"},
     {"pyns.descriptors", "pyns.devices", "pyns.links", "pyns.masks", "pyns.usermode"},
     {"pyns.entries", "pyns.kernelfs", "pyns.networking", "pyns.overlay"},
