@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pyns.cgroups import IoMax, Limits
     from pyns.container import Container
     from pyns.devices import Dev
+    from pyns.diagnosis import doctor
     from pyns.entries import Dir, File, Symlink
     from pyns.errors import CgroupError, NamespaceError, SpawnError
     from pyns.idmap import IdMap
@@ -68,6 +69,7 @@ __all__ = [
     "check_call",
     "check_output",
     "clone_into",
+    "doctor",
     "masks",
     "namespaces",
     "run",
@@ -89,6 +91,7 @@ _PLACES = {
     ),
     "pyns.container": ("Container",),
     "pyns.devices": ("Dev",),
+    "pyns.diagnosis": ("doctor",),
     "pyns.entries": (
         "Dir",
         "File",

@@ -107,6 +107,7 @@ class DropBounding(Step):
     """Takes all others out of the bounding set (PR_CAPBSET_DROP(2const))."""
 
     kind = "drop_bounding"
+    calls = "prctl"
     kept: tuple[str, ...]
 
     def describe(self) -> str:
@@ -128,6 +129,7 @@ class KeepCapabilities(Step):
     """Keeps the permitted set when the uid changes from 0 (PR_SET_KEEPCAPS(2const))."""
 
     kind = "keep_capabilities"
+    calls = "prctl"
 
     def describe(self) -> str:
         return "keep capabilities over the change of the uid"
@@ -142,6 +144,7 @@ class SetCapabilities(Step):
     """Sets the effective, permitted and inheritable sets (capset(2))."""
 
     kind = "set_capabilities"
+    calls = "capset"
     kept: tuple[str, ...]
 
     def describe(self) -> str:
@@ -160,6 +163,7 @@ class RaiseAmbient(Step):
     """Has execve keep them, whoever the user is (PR_CAP_AMBIENT(2const))."""
 
     kind = "raise_ambient"
+    calls = "prctl"
     kept: tuple[str, ...]
 
     def describe(self) -> str:

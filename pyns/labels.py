@@ -13,6 +13,7 @@ class SetExecLabel(Step):
     """Says what the next execve makes of the security label (proc_pid_attr(5))."""
 
     kind = "set_exec_label"
+    calls = "openat write"
     module: str
     path: bytes
     label: bytes

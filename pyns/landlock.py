@@ -160,6 +160,7 @@ class CreateRuleset(Step):
     """Makes a Landlock ruleset that refuses all that it is for (landlock_create_ruleset(2))."""
 
     kind = "create_ruleset"
+    calls = "landlock_create_ruleset"
     restricted: tuple[str, ...]
 
     def describe(self) -> str:
@@ -191,6 +192,7 @@ class AllowPath(Step):
     """Allows what the ruleset is against beneath a path (landlock_add_rule(2))."""
 
     kind = "allow_path"
+    calls = "openat2 landlock_add_rule"
     path: bytes
     rights: tuple[str, ...]
 
@@ -215,6 +217,7 @@ class AllowPort(Step):
     """Allows what the ruleset is against for a port (landlock_add_rule(2))."""
 
     kind = "allow_port"
+    calls = "landlock_add_rule"
     port: int
     rights: tuple[str, ...]
 
@@ -229,6 +232,7 @@ class RestrictSelf(Step):
     """Puts the ruleset into force, for good (landlock_restrict_self(2))."""
 
     kind = "restrict_self"
+    calls = "landlock_restrict_self"
 
     def describe(self) -> str:
         return "put the Landlock ruleset into force"

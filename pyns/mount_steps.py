@@ -45,6 +45,7 @@ class MakeDirectory(MakeEntry):
     """Makes a directory, and those above it, unless it is there already (mkdir(2))."""
 
     kind = "make_directory"
+    calls = "umask openat openat2 mkdirat"
     mode: int = 0o755
 
     def describe(self) -> str:
@@ -63,6 +64,7 @@ class MakeSymlink(MakeEntry):
     """Makes a symbolic link, unless the same is there already (symlink(2))."""
 
     kind = "make_symlink"
+    calls = "umask openat openat2 mkdirat symlinkat readlinkat"
     to: bytes = b""
 
     def describe(self) -> str:
@@ -81,6 +83,7 @@ class WriteFile(Step):
     """Writes a new file in the mount in hand (openat2(2), write(2))."""
 
     kind = "write_file"
+    calls = "openat2 write fchmod"
     path: bytes
     mode: int
     content: bytes = b""
@@ -99,6 +102,7 @@ class OpenWithin(Step):
     """Takes a copy of the mount in hand that begins at a path in it (open_tree(2))."""
 
     kind = "open_within"
+    calls = "open_tree openat move_mount fchdir umount2"
     path: bytes
 
     def describe(self) -> str:
@@ -130,6 +134,7 @@ class Stage(Step):
     """Mounts the mount in hand where overlayfs finds it, with those aside in it (move_mount(2))."""
 
     kind = "stage"
+    calls = "openat move_mount fchdir openat2"
     places: tuple[bytes, ...] = ()
 
     def describe(self) -> str:
@@ -149,6 +154,7 @@ class CopyMode(Step):
     """Gives a directory of the stage the mode and owner of another (fchmod(2), fchown(2))."""
 
     kind = "copy_mode"
+    calls = "openat statx fchown fchmod"
     source: bytes
     target: bytes
 
@@ -163,6 +169,7 @@ class Unstage(Step):
     """Unmounts the stage; what was made of it stays (umount(2))."""
 
     kind = "unstage"
+    calls = "umount2 fchdir"
 
     def describe(self) -> str:
         return "unmount what lies over the root"
@@ -172,6 +179,7 @@ class AttachRoot(Step):
     """Makes the mount in hand the new root, once it is attached somewhere (move_mount(2))."""
 
     kind = "attach_root"
+    calls = "openat move_mount"
     # pivot_root takes only a mount that is attached; here it hides nothing that anybody would bind
     place: bytes = b"/proc/self/fdinfo"
 
@@ -189,6 +197,7 @@ class SetRootAttributes(Step):
     """Gives attributes to the root's mount, or to all below it but itself (mount_setattr(2))."""
 
     kind = "set_root_attributes"
+    calls = "fstatfs mount_setattr"
     attributes: int
     below: bool
 
@@ -204,6 +213,7 @@ class TakeMasks(Step):
     """Keeps the mount in hand to mask directories with, and the null device for files (null(4))."""
 
     kind = "take_masks"
+    calls = "openat statx"
     null: bytes = b"/dev/null"
 
     def describe(self) -> str:
@@ -222,6 +232,7 @@ class Mask(Step):
     """Mounts emptiness over a path beneath the root, if there is one (openat2(2))."""
 
     kind = "mask"
+    calls = "openat2 statx open_tree mount_setattr move_mount"
     path: bytes
 
     def describe(self) -> str:
@@ -240,6 +251,7 @@ class MakeReadOnly(Step):
     """Makes a path beneath the root read-only, with all mounts below (mount_setattr(2))."""
 
     kind = "make_read_only"
+    calls = "openat2 statx open_tree mount_setattr move_mount"
     path: bytes
 
     def describe(self) -> str:

@@ -27,6 +27,7 @@ from pyns.labels import label_steps
 from pyns.landlock import RestrictSelf
 from pyns.mounts import attributes_of, encode_target
 from pyns.namespaces import Namespace
+from pyns.peers import nearest
 from pyns.rlimits import rlimit_steps
 from pyns.rootfs import root_steps
 from pyns.scheduling import scheduling_steps
@@ -79,6 +80,33 @@ class Plan:
 
     def __str__(self) -> str:
         return "\n".join(f"{n:2}. {step.describe()}" for n, step in enumerate(self.steps, 1))
+
+    def explain(self) -> str:
+        """Return each step with its system calls, and what comes nearest with unshare and bwrap.
+
+        Returns:
+            Lines to print. At the end the command lines of unshare(1) and bwrap(1), each with the
+            numbers of the steps that it can't express.
+
+        Needs: nothing.
+        Source: unshare(1), bwrap(1).
+
+        Example:
+            >>> print(Plan((Clone(Namespace.NET), LoopbackUp())).explain())
+             1. clone the child into new namespaces: net
+                    clone3
+             2. bring the loopback interface up
+                    socket, ioctl
+            nearest: unshare --net --
+                leaves out 2
+            nearest: bwrap --dev-bind / / --unshare-net --
+        """
+        lines = []
+        for number, step in enumerate(self.steps, 1):
+            lines.append(f"{number:2}. {step.describe()}")
+            if step.calls:
+                lines.append(f"{'':8}{', '.join(step.calls.split())}")
+        return "\n".join([*lines, *nearest(self.steps)])
 
     def to_json(self) -> str:
         """Return it as a JSON array of objects: kind, sentence and the step's own fields.

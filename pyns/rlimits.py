@@ -38,6 +38,7 @@ class SetRlimit(Step):
     """Sets the soft and the hard limit of a resource (prlimit(2))."""
 
     kind = "set_rlimit"
+    calls = "prlimit64"
     resource: str
     soft: int
     hard: int

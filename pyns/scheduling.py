@@ -14,6 +14,7 @@ class SetOomScoreAdj(Step):
     """Says how readily the OOM killer takes it (proc_pid_oom_score_adj(5))."""
 
     kind = "set_oom_score_adj"
+    calls = "openat write"
     value: int
 
     def describe(self) -> str:
@@ -33,6 +34,7 @@ class SetNice(Step):
     """Sets the nice value (setpriority(2))."""
 
     kind = "set_nice"
+    calls = "setpriority"
     value: int
 
     def describe(self) -> str:
@@ -51,6 +53,7 @@ class SetAffinity(Step):
     """Sets the CPUs that it may run on (sched_setaffinity(2))."""
 
     kind = "set_affinity"
+    calls = "sched_setaffinity"
     cpus: tuple[int, ...]
 
     def describe(self) -> str:
@@ -71,6 +74,7 @@ class SetTimerSlack(Step):
     """Sets how late its timers may be (PR_SET_TIMERSLACK(2const))."""
 
     kind = "set_timer_slack"
+    calls = "prctl"
     nanoseconds: int
 
     def describe(self) -> str:
@@ -84,6 +88,7 @@ class NewCoreCookie(Step):
     """Has tasks with another cookie kept off its CPU core (PR_SCHED_CORE(2const))."""
 
     kind = "new_core_cookie"
+    calls = "prctl"
 
     def describe(self) -> str:
         return "share a CPU core only with its own children: a new core scheduling cookie"

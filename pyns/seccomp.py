@@ -280,6 +280,7 @@ class InstallFilter(Step):
     """Restricts the system calls from here on (seccomp(2))."""
 
     kind = "install_filter"
+    calls = "seccomp"
     program: bytes
 
     def describe(self) -> str:

@@ -1,9 +1,9 @@
 """The steps a child takes between clone3 and its program.
 
 Each is a value that can describe itself and knows what it hands to the shim: `kind` is the
-name of an enumerator in csrc/plan.h, whose comments say what the operands mean there. A step is
-about one system call, so that an errno has one meaning. Their order is the business of
-`pyns.plan`.
+name of an enumerator in csrc/plan.h, whose comments say what the operands mean there, and `calls`
+are its system calls. A step is about one system call, so that an errno has one meaning. Their order
+is the business of `pyns.plan`.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class Step(Value):
     """One thing that the child does, or that clone3 does for it."""
 
     kind: ClassVar[str]
+    calls: ClassVar[str] = ""  # the system calls that it may make, but for close
 
     def describe(self) -> str:
         """Say in one sentence what this step does."""
@@ -96,6 +97,7 @@ class BirthInCgroup(Step):
     """Has the child born inside a v2 cgroup (CLONE_INTO_CGROUP of clone(2))."""
 
     kind = "birth_in_cgroup"
+    calls = "clone3"
     path: str
     fd: int = -1
 
@@ -120,6 +122,7 @@ class Clone(Step):
     """Makes the child, in new namespaces (clone3 of clone(2))."""
 
     kind = "clone"
+    calls = "clone3"
     namespaces: Namespace
 
     def describe(self) -> str:
@@ -159,6 +162,7 @@ class EnterCgroup(Step):
     """Enters a cgroup of a v1 hierarchy: the child writes itself into its tasks file."""
 
     kind = "enter_cgroup"
+    calls = "write"
     path: str
     fd: int = -1
 
@@ -173,6 +177,7 @@ class WaitForParent(Step):
     """Waits while another thread of the parent does something for the child."""
 
     kind = "wait_for_parent"
+    calls = "prctl ppoll futex"
 
     pidfd: int  # of the thread that clones: once that has ended, it does not wait
 
@@ -195,6 +200,7 @@ class WriteProc(Step):
     """Writes to a file of /proc that says what a process is (proc_pid(5))."""
 
     kind = "write_proc"
+    calls = "openat write"
     path: str
     content: str
     proc: int = -1  # fd of the caller's /proc, for when it is out of sight
@@ -220,6 +226,7 @@ class Unshare(Step):
     """Leaves namespaces for new ones after the clone (unshare(2))."""
 
     kind = "unshare"
+    calls = "unshare"
     namespaces: Namespace
 
     def describe(self) -> str:
@@ -236,6 +243,7 @@ class SetNamespaces(Step):
     """Joins namespaces that are there (setns(2))."""
 
     kind = "set_namespaces"
+    calls = "setns"
     namespaces: Namespace
     path: str
     fd: int = -1
@@ -261,6 +269,7 @@ class CloneAgain(Step):
     """Makes another child, which goes on: the first can't enter a PID namespace itself."""
 
     kind = "clone_again"
+    calls = "clone3"
     namespaces: Namespace
 
     def describe(self) -> str:
@@ -281,6 +290,7 @@ class HideMemory(Step):
     """Keeps others from the caller's memory, which the child has (PR_SET_DUMPABLE(2const))."""
 
     kind = "hide_memory"
+    calls = "prctl"
 
     def describe(self) -> str:
         return "hide the caller's memory from those who are in there"
@@ -290,6 +300,7 @@ class SetHostname(Step):
     """Sets the hostname of the UTS namespace (sethostname(2))."""
 
     kind = "set_hostname"
+    calls = "sethostname"
     name: bytes
 
     def describe(self) -> str:
@@ -303,6 +314,7 @@ class SetDomainname(Step):
     """Sets the NIS domain name of the UTS namespace (setdomainname(2))."""
 
     kind = "set_domainname"
+    calls = "setdomainname"
     name: bytes
 
     def describe(self) -> str:
@@ -316,6 +328,7 @@ class LoopbackUp(Step):
     """Brings the interface lo up (netdevice(7))."""
 
     kind = "loopback_up"
+    calls = "socket ioctl"
 
     def describe(self) -> str:
         return "bring the loopback interface up"
@@ -325,6 +338,7 @@ class SetPropagation(Step):
     """Says which mounts appear where else: "private" ones nowhere (mount_namespaces(7))."""
 
     kind = "set_propagation"
+    calls = "mount"
     propagation: str = "private"
 
     FLAGS: ClassVar[dict[str, int]] = {
@@ -348,6 +362,7 @@ class HostRoot(Step):
     """Takes the root as it is for the place that mounts go to."""
 
     kind = "host_root"
+    calls = "openat"
 
     def describe(self) -> str:
         return "keep the caller's root"
@@ -357,6 +372,7 @@ class NewRoot(Step):
     """Copies a directory's mounts over itself, to make it the root later (open_tree(2))."""
 
     kind = "new_root"
+    calls = "openat open_tree move_mount"
     path: bytes
 
     def describe(self) -> str:
@@ -376,6 +392,7 @@ class OpenTree(Step):
     """Takes a copy of what is mounted at a path of the caller's (open_tree(2))."""
 
     kind = "open_tree"
+    calls = "open_tree"
     source: bytes
     recursive: bool
 
@@ -402,6 +419,7 @@ class SetAttributes(Step):
     """Gives the mount in hand attributes, with all below it (mount_setattr(2))."""
 
     kind = "set_attributes"
+    calls = "mount_setattr"
     attributes: int
 
     def describe(self) -> str:
@@ -415,6 +433,7 @@ class NewMount(Step):
     """Makes a new mount of a filesystem type, not attached yet (fsopen(2), fsmount(2))."""
 
     kind = "new_mount"
+    calls = "fsopen fsconfig fsmount"
     fstype: bytes
     options: tuple[tuple[bytes, bytes], ...] = ()  # a flag has no value: b""
     attributes: int = 0
@@ -452,6 +471,7 @@ class Attach(Step):
     """Attaches the mount in hand beneath the root, makes the target when missing (openat2(2))."""
 
     kind = "attach"
+    calls = "openat2 umask openat mkdirat mknodat statx move_mount"
     target: bytes
 
     def describe(self) -> str:
@@ -474,6 +494,7 @@ class PivotRoot(Step):
     """Makes the new root the root and lets go of the old one (pivot_root(2))."""
 
     kind = "pivot_root"
+    calls = "fchdir pivot_root umount2 chdir"
 
     def describe(self) -> str:
         return "make the new root the root and let go of the old one"
@@ -488,6 +509,7 @@ class ChangeDirectory(Step):
     """Changes to the working directory; `contained`: one that lies in the root (chdir(2))."""
 
     kind = "change_directory"
+    calls = "openat2 fchdir getcwd"
     path: bytes
     contained: bool = False
 
@@ -502,6 +524,7 @@ class SetUmask(Step):
     """Sets the file mode creation mask (umask(2))."""
 
     kind = "set_umask"
+    calls = "umask"
     mask: int
 
     def describe(self) -> str:
@@ -515,6 +538,7 @@ class NewSession(Step):
     """Starts a session, without a controlling terminal (setsid(2))."""
 
     kind = "new_session"
+    calls = "setsid"
 
     def describe(self) -> str:
         return "start a new session"
@@ -524,6 +548,7 @@ class SetProcessGroup(Step):
     """Joins a process group, or leads its own (setpgid(2))."""
 
     kind = "set_process_group"
+    calls = "setpgid"
     pgid: int
 
     def describe(self) -> str:
@@ -537,6 +562,7 @@ class SetGroups(Step):
     """Sets the supplementary groups (setgroups(2))."""
 
     kind = "set_groups"
+    calls = "setgroups"
     gids: tuple[int, ...]
 
     def describe(self) -> str:
@@ -551,6 +577,7 @@ class SetGid(Step):
     """Sets the real, effective and saved gid (setresgid(2))."""
 
     kind = "set_gid"
+    calls = "setresgid"
     gid: int
 
     def describe(self) -> str:
@@ -564,6 +591,7 @@ class SetUid(Step):
     """Sets the real, effective and saved uid (setresuid(2))."""
 
     kind = "set_uid"
+    calls = "setresuid"
     uid: int
 
     def describe(self) -> str:
@@ -577,6 +605,7 @@ class DefaultSignal(Step):
     """Undoes that the interpreter ignores a signal (sigaction(2))."""
 
     kind = "default_signal"
+    calls = "rt_sigaction"
     number: int
 
     def describe(self) -> str:
@@ -590,6 +619,7 @@ class Duplicate(Step):
     """Gives an fd of the caller's to the program, under a number (dup(2))."""
 
     kind = "duplicate"
+    calls = "dup3 fcntl"
     fd: int
     number: int
 
@@ -611,6 +641,7 @@ class CloseRange(Step):
     """Closes every fd of a range (close_range(2))."""
 
     kind = "close_range"
+    calls = "close_range"
     first: int
     last: int
 
@@ -631,6 +662,7 @@ class ExecuteInit(Step):
     """Executes pyns-init as PID 1; the steps that follow are those of its child (execveat(2))."""
 
     kind = "execute_init"
+    calls = "fcntl execveat"
     program: int = -1  # by fd: nobody in the container can see or replace it
     plan: int = -1  # the file with what follows
     tell: int = -1  # where it writes what becomes of that
@@ -661,6 +693,7 @@ class RestoreSignalMask(Step):
     """Unblocks what the caller had not blocked (sigprocmask(2))."""
 
     kind = "restore_signal_mask"
+    calls = "rt_sigprocmask"
 
     def describe(self) -> str:
         return "restore the caller's signal mask"
@@ -670,6 +703,7 @@ class NoNewPrivileges(Step):
     """Keeps execve from granting privileges that one has not (PR_SET_NO_NEW_PRIVS(2const))."""
 
     kind = "no_new_privileges"
+    calls = "prctl"
 
     def describe(self) -> str:
         return "gain no new privileges by execve"
@@ -679,6 +713,7 @@ class DieWithParent(Step):
     """Has the kernel kill it when the thread that cloned it ends (PR_SET_PDEATHSIG(2const))."""
 
     kind = "die_with_parent"
+    calls = "prctl ppoll"
     pidfd: int = -1
 
     def describe(self) -> str:
@@ -692,6 +727,7 @@ class NewKeyring(Step):
     """Joins a new session keyring (keyctl_join_session_keyring(3))."""
 
     kind = "new_keyring"
+    calls = "keyctl"
 
     def describe(self) -> str:
         return "join a new session keyring"
@@ -707,6 +743,7 @@ class ResetSignals(Step):
     """Gives every signal its default action and unblocks it (signal(7))."""
 
     kind = "reset_signals"
+    calls = "rt_sigaction"
 
     def describe(self) -> str:
         return "give every signal its default action, and block none"
@@ -716,6 +753,7 @@ class Execute(Step):
     """Executes the first candidate that can be (execve(2))."""
 
     kind = "execute"
+    calls = "execve"
     candidates: tuple[bytes, ...]
     arguments: tuple[bytes, ...]
     environment: tuple[bytes, ...]

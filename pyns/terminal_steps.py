@@ -12,6 +12,7 @@ class OpenTerminal(Step):
     """Opens a new terminal (pts(4)): its master goes through a socket, whose fd the slave takes."""
 
     kind = "open_terminal"
+    calls = "openat2 fstatfs ioctl sendmsg dup3"
     rows: int
     columns: int
     fd: int = -1
@@ -38,6 +39,7 @@ class SetTerminalOwner(Step):
     """Gives the terminal to the user that the program will be (chown(2))."""
 
     kind = "set_terminal_owner"
+    calls = "fchown"
     uid: int
     fd: int = -1
 
@@ -52,6 +54,7 @@ class SetControllingTerminal(Step):
     """Makes the terminal that of the session, and of its foreground (TIOCSCTTY(2const))."""
 
     kind = "set_controlling_terminal"
+    calls = "ioctl"
     fd: int = -1
 
     def describe(self) -> str:

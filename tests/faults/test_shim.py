@@ -481,6 +481,19 @@ class TestNothingIsForgotten:
         planned = {step.kind for result in recorded for step in result.plan}
         assert kinds - planned == set(), "add it to one of SPAWNS"
 
+    def test_every_step_names_the_calls_that_it_makes(self, recorded: list[Any]) -> None:
+        made: dict[str, set[str]] = {}
+        named: dict[str, set[str]] = {}
+        for result in recorded:
+            named |= {step.kind: set(step.calls.split()) for step in result.plan}
+            for call in result.calls:
+                if call.role.startswith("child"):
+                    kind = result.plan.steps[call.step].kind
+                    made.setdefault(kind, set()).add(call.name.partition(":")[0])
+        # any may close what it has opened; who has cloned again, or failed, ends
+        ends = {"close", "exit_group"}
+        assert {k: calls - named[k] for k, calls in made.items() if calls - named[k] - ends} == {}
+
     def test_every_call_of_the_shim_is_made(self, recorded: list[Any]) -> None:
         header = Path(__file__).parents[2] / "csrc" / "raw.h"
         if not header.exists():

@@ -74,6 +74,7 @@ DEMANDED = {
     "pyns.call": WHOLE,
     "pyns.check_call": WHOLE,
     "pyns.check_output": WHOLE,
+    "pyns.doctor": {"Needs", "Source", "Example"},
     "pyns.namespaces.of": WHOLE,
     "pyns.namespaces.release": WHOLE,
     "pyns.namespaces.setns": WHOLE,
@@ -113,6 +114,7 @@ DEMANDED = {
     "pyns.Container.plan": {"Raises", "Needs", "Example"},
     "pyns.Namespace.parse": {"Raises", "Example"},
     "pyns.Namespace.words": {"Example"},
+    "pyns.Plan.explain": {"Needs", "Source", "Example"},
     "pyns.Plan.to_json": {"Example"},
 }
 SHORT = {"pyns.Namespace.words", "pyns.Plan.to_json"}  # the sentence is what they return

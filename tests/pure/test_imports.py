@@ -19,7 +19,7 @@ PACKAGE = Path(pyns.__file__).parent
 # top first; a module imports from the layers below its own, never from its own
 LAYERS = (
     {"pyns"},
-    {"pyns.aio", "pyns.calling"},
+    {"pyns.aio", "pyns.calling", "pyns.diagnosis"},
     {"pyns.starting"},
     {"pyns.process"},
     {"pyns.options", "pyns.usage"},
@@ -28,7 +28,7 @@ LAYERS = (
     {"pyns.marshal"},
     {"pyns.plan"},
     {"pyns.container"},
-    {"pyns.joining", "pyns.sandbox"},
+    {"pyns.joining", "pyns.peers", "pyns.sandbox"},
     {"pyns.command", "pyns.master", "pyns.idmap", "pyns.init", "pyns.landlock", "pyns.rootfs"},
     {"pyns.descriptors", "pyns.devices", "pyns.links", "pyns.masks", "pyns.usermode"},
     {"pyns.entries", "pyns.kernelfs", "pyns.networking", "pyns.overlay"},
