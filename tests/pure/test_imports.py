@@ -21,6 +21,7 @@ LAYERS = (
     {"pyns.process"},
     {"pyns.terminal"},
     {"pyns.spawn"},
+    {"pyns.helping"},
     {"pyns.marshal"},
     {"pyns.plan"},
     {"pyns.container"},
