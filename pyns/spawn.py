@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import NamedTuple
 
 from pyns import kernel, marshal
@@ -19,13 +20,14 @@ from pyns.container import USER_LIMITS, Container
 from pyns.errors import NotPermittedError, SpawnError, noted
 from pyns.helping import helping
 from pyns.idmap import Caller
+from pyns.idmapped import open_trees
 from pyns.init import open_init, read_start
 from pyns.joining import Joined, opened
 from pyns.links import Device, Veth
 from pyns.master import Terminal, open_handover, receive
 from pyns.namespaces import Namespace
 from pyns.netlink import check_pyroute2
-from pyns.plan import Plan, build_plan
+from pyns.plan import Plan, build_plan, id_maps
 from pyns.steps import (
     BirthInCgroup,
     ChangeDirectory,
@@ -143,23 +145,27 @@ def spawn(
         terminal = None
         if size is not None:
             terminal, handover = open_handover(size, opened_files)
+        build = partial(
+            build_plan,
+            container,
+            command,
+            entry,
+            caller,
+            joins,
+            parent_pidfd=parent_pidfd,
+            proc=proc,
+            init=init,
+            terminal=terminal,
+        )
+        trees: tuple[int, ...] = ()
+        if container.maps_mounts:
+            uid_map, gid_map = (tuple(map(str, maps)) for maps in id_maps(container, caller))
+            trees = open_trees(build(), (uid_map, gid_map), parent_pidfd, opened_files)
         # fds are part of it; the kernel gives the same numbers again and again
-        asked = (command.setup, entry, caller, joins, parent_pidfd, proc, init, terminal)
+        asked = (command.setup, entry, caller, joins, parent_pidfd, proc, init, terminal, trees)
         setup: Setup | None = container.setups.get(asked)
         if setup is None:
-            setup = Setup.of(
-                build_plan(
-                    container,
-                    command,
-                    entry,
-                    caller,
-                    joins,
-                    parent_pidfd=parent_pidfd,
-                    proc=proc,
-                    init=init,
-                    terminal=terminal,
-                )
-            )
+            setup = Setup.of(build(trees=trees))
             if child.private_cgroup is None:  # which has another name each time
                 setup.remember(container, asked)
         program = Execute(command.candidates, command.arguments, command.environment)
