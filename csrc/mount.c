@@ -581,6 +581,8 @@ int mount_step(struct child *child, const struct step *step, const char *text)
 		return attach_root(child, text);
 	case STEP_OPEN_TREE:
 		return open_tree(child, text, step->flags);
+	case STEP_TAKE_MOUNT:
+		return take(&child->tree, sys_fcntl(step->fd, F_DUPFD_CLOEXEC, 0));
 	case STEP_SET_ATTRIBUTES:
 		return set_attributes(child, step->flags);
 	case STEP_NEW_MOUNT:

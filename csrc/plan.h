@@ -26,6 +26,7 @@ enum step_kind {
 	STEP_NEW_ROOT,        /* text: directory. Mounts go below a copy of it */
 	STEP_ATTACH_ROOT, /* text: directory. Mounts go below the mount in hand, attached there */
 	STEP_OPEN_TREE,   /* text: source; flags: AT_RECURSIVE or 0 */
+	STEP_TAKE_MOUNT,  /* fd: a mount that is attached nowhere, for the one in hand */
 	STEP_SET_ATTRIBUTES, /* of the mount in hand. flags: MOUNT_ATTR_... */
 	STEP_NEW_MOUNT,      /* text: fstype, then key, value or "", ...; flags: MOUNT_ATTR_... */
 	STEP_ATTACH,         /* text: target of the mount in hand */
@@ -156,6 +157,13 @@ int thread_setns(int fd, uint64_t namespaces);
 int thread_unshare(uint64_t namespaces);
 int thread_mount(const char *source, const char *target, uint64_t flags);
 int thread_umount(const char *target, int flags);
+
+/*
+ * A private copy of what is mounted at source, attached nowhere, and its ids mapped as in a user
+ * namespace. The first returns an fd or -errno, the second 0 or -errno; flags: AT_RECURSIVE or 0.
+ */
+int thread_open_tree(const char *source, unsigned int flags);
+int thread_map_ids(int tree, int user_namespace);
 
 /* To be called in a child of fork(2): it has none of the other threads and their spawns. */
 void after_fork(void);

@@ -22,3 +22,20 @@ int thread_umount(const char *target, int flags)
 {
 	return sys_umount2(target, flags);
 }
+
+int thread_open_tree(const char *source, unsigned int flags)
+{
+	return sys_open_tree(AT_FDCWD, source, flags | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+}
+
+/* Private as well: what is mounted on a copy of a shared mount would appear on the host. */
+int thread_map_ids(int tree, int user_namespace)
+{
+	struct mount_attr request = {
+	    .attr_set = MOUNT_ATTR_IDMAP,
+	    .propagation = MS_PRIVATE,
+	    .userns_fd = (uint64_t)user_namespace,
+	};
+
+	return sys_mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &request);
+}

@@ -17,6 +17,7 @@ from pyns.kernelfs import Proc
 from pyns.labels import check_label
 from pyns.landlock import Landlock
 from pyns.mounts import (
+    Bind,
     Filesystem,
     Mount,
     StrPath,
@@ -256,7 +257,12 @@ class Container:
     @cached_property
     def needs_parent(self) -> bool:
         """Whether the child may have to wait for something that only its parent can do."""
-        return bool(self.uid_map or self.gid_map or self.network)
+        return bool(self.uid_map or self.gid_map or self.network or self.maps_mounts)
+
+    @cached_property
+    def maps_mounts(self) -> bool:
+        """Whether mounts with other ids are to be made for it by the parent."""
+        return any(isinstance(mount, Bind) and mount.idmap for mount in self.all_mounts)
 
     @cached_property
     def may_hide_cwd(self) -> bool:
@@ -421,6 +427,12 @@ class Container:
         for mount in self.all_mounts:
             if mount.place == b"/":
                 raise ValueError(f"{mount!r} is the root: that is Container(root=...)")
+            if (
+                isinstance(mount, Bind)
+                and isinstance(mount.idmap, Namespace)
+                and (Namespace.USER not in self.namespaces or () in (self.uid_map, self.gid_map))
+            ):
+                raise ValueError(f"{mount!r}: add Namespace.USER, with ids in uid_map and gid_map")
         arrange(self.all_mounts, has_root=self.root is not None)
         if self.propagation not in SetPropagation.FLAGS:
             known = ", ".join(SetPropagation.FLAGS)

@@ -87,8 +87,10 @@ class Dev(Filesystem):
             raise TypeError(f"extra={self.extra!r}: give a sequence of names")
         object.__setattr__(self, "extra", tuple(self.extra))
         check_bools(self, "mqueue", "read_only")
+        nodes = [*_NODES, *(name for name, _ in _LINKS), *map(_node, self.extra)]
         for name in self.extra:
-            _node(name)
+            if nodes.count(_node(name)) > 1:
+                raise ValueError(f"extra={name!r} is in it already")
         if len(self.extra) > _EXTRA_MAX:
             raise ValueError(f"extra has {len(self.extra)} names: {_EXTRA_MAX} at most")
         tmpfs_limits(self.size, self.inodes)

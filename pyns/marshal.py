@@ -15,7 +15,7 @@ from typing import Any
 from pyns._shim import ffi, lib
 from pyns.errors import noted
 from pyns.plan import Plan
-from pyns.steps import ExecuteInit, Step
+from pyns.steps import AT_RECURSIVE, ExecuteInit, Step
 
 _STEP = struct.Struct("=IiIIQQ")  # struct step of csrc/plan.h
 _INIT_PLAN = struct.Struct("=IIiIQ")  # struct init_plan
@@ -75,6 +75,22 @@ def let_go(report: Any, error: int) -> None:
     lib.let_go(report, error)
 
 
+def open_tree(source: bytes, *, recursive: bool) -> int:
+    """Return an fd of a copy of what is mounted at a path; OSError if the kernel refuses it."""
+    return _checked(lib.thread_open_tree(source, AT_RECURSIVE if recursive else 0))
+
+
+def map_ids(tree: int, user_namespace: int) -> None:
+    """Give what `open_tree` returned the ids of a user namespace; OSError if it can't have them."""
+    _checked(lib.thread_map_ids(tree, user_namespace))
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result
+
+
 def spawn(plan: Plan, signal_mask: int, report: Any) -> None:
     """Carry out a plan, see `spawn_packed`."""
     packed = pack(plan)
@@ -95,9 +111,7 @@ def spawn_packed(packed: Packed, signal_mask: int, report: Any) -> None:
         OSError: nothing was started: the plan is malformed (EINVAL).
     """
     steps, text = packed
-    result = lib.spawn(steps, len(steps), text, len(text), signal_mask, report)
-    if result < 0:
-        raise OSError(-result, os.strerror(-result))
+    _checked(lib.spawn(steps, len(steps), text, len(text), signal_mask, report))
 
 
 def write_init_plan(plan: Plan, packed: Packed, signal_mask: int) -> None:

@@ -112,6 +112,36 @@ class OpenWithin(Step):
         return Operands((self.path,))
 
 
+class TakeMount(Step):
+    """Takes a copy of what is mounted, made by the parent with other ids (mount_setattr(2))."""
+
+    kind = "take_mount"
+    source: bytes
+    recursive: bool
+    id_map: tuple[str, ...]  # inside, outside, count; empty: those of the user namespace
+    fd: int = -1
+
+    def made(self, fd: int) -> TakeMount:
+        """Return it with the copy that was made."""
+        return TakeMount(self.source, self.recursive, self.id_map, fd)
+
+    def describe(self) -> str:
+        ids = f"ids {', '.join(self.id_map)}" if self.id_map else "the ids of the user namespace"
+        below = ", with all mounts below it" if self.recursive else ""
+        return f"take a copy of the mount at {quoted(self.source)}{below}, which maps {ids}"
+
+    def operands(self) -> Operands:
+        return Operands(fd=self.fd)
+
+    def hint(self, error: int) -> str | None:
+        return {
+            errno.EPERM: "It takes CAP_SYS_ADMIN in the user namespace that the filesystem was "
+            "mounted in: for the host's, root on the host. What is mapped is not mapped again",
+            errno.EINVAL: "Not every filesystem has idmapped mounts: proc, sysfs and devtmpfs have "
+            "none, tmpfs since Linux 6.3. What is mounted below counts, unless recursive=False",
+        }.get(error)
+
+
 class SetAside(Step):
     """Keeps the mount in hand for a later step."""
 

@@ -12,6 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pyns.idmap import IdMap, check_maps
+from pyns.mount_steps import TakeMount
+from pyns.namespaces import Namespace
 from pyns.sizes import parse_size
 from pyns.steps import (
     MOUNT_ATTR_NODEV,
@@ -169,16 +172,24 @@ class Bind(Mount):
         nosuid: set-user-ID, set-group-ID and file capabilities are without effect, also below.
         nodev: devices can't be opened, also below.
         noexec: nothing can be executed, also below.
+        idmap: which ids files have, also below (an idmapped mount): uid or gid `inside` on the disk
+            is `outside` here, as the caller counts. What an id without a range has is nobody's, and
+            can't be written. `Namespace.USER`: the ids on the disk are those in the container,
+            whatever its `uid_map` and `gid_map` make of them outside. The caller looks the source
+            up, before the container is there; its mounts are private.
 
     Raises:
-        ValueError: the target is not absolute, is "/" or contains "..".
+        ValueError: the target is not absolute, is "/" or contains ".."; two ranges overlap.
 
-    Needs: CAP_SYS_ADMIN in the mount namespace.
+    Needs: CAP_SYS_ADMIN in the mount namespace. For `idmap` in the user namespace that the
+        filesystem was mounted in, as root on the host has it, and a filesystem that allows it.
     Source: open_tree(2), mount_setattr(2), move_mount(2).
 
     Example:
         >>> [step.describe() for step in Bind("/usr", nosuid=True, recursive=False).steps()]
         ["take a copy of the mount at '/usr'", 'make it nosuid', "mount it on '/usr'"]
+        >>> Bind("/srv/box", "/data", idmap=[IdMap(1000, 0)]).place  # of 1000 there, root's here
+        b'/data'
     """
 
     source: StrPath
@@ -188,10 +199,21 @@ class Bind(Mount):
     nosuid: bool = False
     nodev: bool = False
     noexec: bool = False
+    idmap: Sequence[IdMap] | Namespace | None = None
 
     def __post_init__(self) -> None:
         check_bools(self, "read_only", "recursive", "nosuid", "nodev", "noexec")
         encode_path("source", self.source)
+        if isinstance(self.idmap, Namespace):
+            if self.idmap != Namespace.USER:
+                raise ValueError(f"idmap={self.idmap!r}: only Namespace.USER has ids")
+        elif self.idmap is not None:
+            object.__setattr__(self, "idmap", tuple(self.idmap))
+            if not all(isinstance(item, IdMap) for item in self.idmap):
+                raise TypeError(f"idmap={self.idmap!r}: give IdMap(inside, outside, count), ...")
+            if not self.idmap:
+                raise ValueError("idmap is empty: all files would be nobody's")
+            check_maps("idmap", self.idmap)
         _ = self.place
 
     @property
@@ -201,7 +223,12 @@ class Bind(Mount):
 
     def steps(self) -> Iterator[Step]:
         """Yield: take a copy of the source, give it attributes, attach it."""
-        yield OpenTree(os.fsencode(self.source), self.recursive)
+        source = os.fsencode(self.source)
+        if self.idmap is None:
+            yield OpenTree(source, self.recursive)
+        else:
+            ids = () if isinstance(self.idmap, Namespace) else tuple(map(str, self.idmap))
+            yield TakeMount(source, self.recursive, ids)
         if attributes := attributes_of(self):
             # before it can be reached, so that it is never writable
             yield SetAttributes(attributes)

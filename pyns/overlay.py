@@ -29,7 +29,7 @@ class Overlay(Filesystem):
     Args:
         target: where, inside; "/" as `Container.root`.
         lower: directories of the caller's, never written; the first lies on top. At most 64.
-            Mounts below them are not part of it.
+            Mounts below them are not part of it; in a user namespace there may be none.
         upper: directory of the caller's, an absolute path, that takes what is written and keeps it.
             None: it goes to memory that nobody else can reach, and is gone with the container.
         work: empty directory of the caller's on the same mount as `upper`, for overlayfs alone.

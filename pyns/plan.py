@@ -25,6 +25,7 @@ from pyns.idmap import Caller, IdMap, map_steps, uid_outside
 from pyns.joining import Joined, named
 from pyns.labels import label_steps
 from pyns.landlock import RestrictSelf
+from pyns.mount_steps import TakeMount
 from pyns.mounts import attributes_of, encode_target
 from pyns.namespaces import Namespace
 from pyns.peers import nearest
@@ -141,6 +142,7 @@ def build_plan(
     entry: Entry,
     caller: Caller,
     joins: Sequence[Joined] = (),
+    trees: Sequence[int] = (),
     *,
     parent_pidfd: int = -1,
     proc: int = -1,
@@ -155,6 +157,7 @@ def build_plan(
         entry: how the cgroups are entered.
         caller: who starts it.
         joins: the namespaces to join, opened.
+        trees: fds of the mounts that the parent has made for it.
         parent_pidfd: of the thread that will clone, for `die_with_parent` and what waits for it.
         proc: fd of the caller's /proc, for `max_user_namespaces` and the like.
         init: how pyns-init is executed, if it is to be PID 1.
@@ -173,7 +176,7 @@ def build_plan(
     if new and not caller.is_privileged and Namespace.USER not in joined:
         new |= Namespace.USER  # lends him the right to the others (EPERM)
     if Namespace.USER in new:
-        _check_ids(command, *_id_maps(container, caller))
+        _check_ids(command, *id_maps(container, caller))
     steps: list[Step] = []
 
     # The parent's part. A child born in its v2 cgroup has its limits before its first instruction.
@@ -249,13 +252,17 @@ def build_plan(
     if Namespace.MOUNT in new:
         slave = container.propagation == "slave"
         steps.append(SetPropagation("slave" if slave else "private"))
-    steps += root_steps(
-        container.root,
-        container.all_mounts,
-        attributes=attributes_of(container),
-        masked=[encode_target(path) for path in container.masked_paths],
-        protected=[encode_target(path) for path in container.read_only_paths],
-    )
+    made = iter(trees)
+    steps += [
+        step.made(next(made, -1)) if isinstance(step, TakeMount) else step
+        for step in root_steps(
+            container.root,
+            container.all_mounts,
+            attributes=attributes_of(container),
+            masked=[encode_target(path) for path in container.masked_paths],
+            protected=[encode_target(path) for path in container.read_only_paths],
+        )
+    ]
     # After all mounts: pivot_root says EINVAL to shared ones, open_tree to unbindable ones.
     if container.propagation in ("shared", "unbindable"):
         steps.append(SetPropagation(container.propagation))
@@ -265,7 +272,7 @@ def build_plan(
     if terminal is not None:
         owner = command.uid
         if Namespace.USER in last:
-            owner = uid_outside(_id_maps(container, caller)[0], caller, command.uid)
+            owner = uid_outside(id_maps(container, caller)[0], caller, command.uid)
         steps.append(terminal)
         if owner is not None:
             steps.append(SetTerminalOwner(owner, terminal.fd))
@@ -339,7 +346,8 @@ def build_plan(
     return Plan(tuple(steps))
 
 
-def _id_maps(container: Container, caller: Caller) -> tuple[Sequence[IdMap], Sequence[IdMap]]:
+def id_maps(container: Container, caller: Caller) -> tuple[Sequence[IdMap], Sequence[IdMap]]:
+    """Return what is mapped in the container's user namespace: uids, gids."""
     return (
         (IdMap(caller.uid, caller.uid),) if container.uid_map is None else container.uid_map,
         (IdMap(caller.gid, caller.gid),) if container.gid_map is None else container.gid_map,
@@ -384,7 +392,7 @@ def _join_steps(joins: Sequence[Joined], new: Namespace, *, hides: bool) -> Iter
 def _user_steps(
     container: Container, caller: Caller, proc: int, parent_pidfd: int
 ) -> Iterator[Step]:
-    yield from map_steps(*_id_maps(container, caller), caller, parent_pidfd)
+    yield from map_steps(*id_maps(container, caller), caller, parent_pidfd)
     for name in USER_LIMITS:
         limit = getattr(container, name)
         if limit is not None:

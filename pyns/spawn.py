@@ -8,7 +8,8 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 from pyns import kernel, marshal
 from pyns.cgroups import Cgroup
@@ -17,12 +18,14 @@ from pyns.command import Command
 from pyns.companions import Companions
 from pyns.container import USER_LIMITS, Container
 from pyns.errors import NotPermittedError, SpawnError, noted
+from pyns.helping import helping
 from pyns.idmap import Caller
+from pyns.idmapped import open_trees
 from pyns.init import open_init, read_start
 from pyns.joining import Joined, opened
 from pyns.master import Terminal, open_handover, receive
 from pyns.namespaces import Namespace
-from pyns.plan import Plan, build_plan
+from pyns.plan import Plan, build_plan, id_maps
 from pyns.steps import (
     BirthInCgroup,
     ChangeDirectory,
@@ -140,23 +143,27 @@ def spawn(
         terminal = None
         if size is not None:
             terminal, handover = open_handover(size, opened_files)
+        build = partial(
+            build_plan,
+            container,
+            command,
+            entry,
+            caller,
+            joins,
+            parent_pidfd=parent_pidfd,
+            proc=proc,
+            init=init,
+            terminal=terminal,
+        )
+        trees: tuple[int, ...] = ()
+        if container.maps_mounts:
+            uid_map, gid_map = (tuple(map(str, maps)) for maps in id_maps(container, caller))
+            trees = open_trees(build(), (uid_map, gid_map), parent_pidfd, opened_files)
         # fds are part of it; the kernel gives the same numbers again and again
-        asked = (command.setup, entry, caller, joins, parent_pidfd, proc, init, terminal)
+        asked = (command.setup, entry, caller, joins, parent_pidfd, proc, init, terminal, trees)
         setup: Setup | None = container.setups.get(asked)
         if setup is None:
-            setup = Setup.of(
-                build_plan(
-                    container,
-                    command,
-                    entry,
-                    caller,
-                    joins,
-                    parent_pidfd=parent_pidfd,
-                    proc=proc,
-                    init=init,
-                    terminal=terminal,
-                )
-            )
+            setup = Setup.of(build(trees=trees))
             if child.private_cgroup is None:  # which has another name each time
                 setup.remember(container, asked)
         program = Execute(command.candidates, command.arguments, command.environment)
@@ -165,7 +172,9 @@ def spawn(
         if init is not None:
             marshal.write_init_plan(plan, packed, signal_mask)
         if setup.waiting:
-            opened_files.enter_context(helping(plan, setup.waiting, child))
+            opened_files.enter_context(
+                helping(plan, setup.waiting, child.report, child.companions.add)
+            )
         marshal.spawn_packed(packed, signal_mask, child.report)
         if init is not None and child.report.error == 0:
             index, child.report.error = read_start(child.told, child.report.pidfd)
@@ -207,53 +216,6 @@ def check_kernel(plan: Plan) -> None:
         if isinstance(step, Unshare) and Namespace.TIME in step.namespaces:
             hint = "A program is moved to a new time namespace since Linux 6.2"
             raise SpawnError(errno.EOPNOTSUPP, step, index, len(plan), hint)
-
-
-@contextmanager
-def helping(plan: Plan, waiting: tuple[WaitForParent, ...], child: Child) -> Iterator[None]:
-    """Do in a thread what the parent has to do while the child waits and this thread is suspended.
-
-    If that fails, so does the step, and what went wrong is the cause of the SpawnError.
-    """
-    report = child.report
-    failures: list[Exception] = []
-
-    def help_child() -> None:
-        try:
-            for step in waiting:
-                pid = marshal.wait_for_child(report)
-                if pid < 0:
-                    return
-                step.help_child(pid, child.companions.add)
-                marshal.let_go(report, 0)
-        except Exception as failure:
-            failures.append(failure)
-            marshal.let_go(report, getattr(failure, "errno", None) or errno.ECHILD)
-
-    thread = threading.Thread(target=help_child, name="pyns helper")
-    try:
-        thread.start()
-    except RuntimeError as failure:  # what Python makes of EAGAIN, and of any other
-        hint = "The thread that does it can't be started: a limit of processes, or no memory"
-        index = plan.steps.index(waiting[0])
-        raise SpawnError(errno.EAGAIN, waiting[0], index, len(plan), hint) from failure
-    try:
-        yield
-    finally:
-        marshal.let_go(report, errno.ECANCELED)  # the child may never have come there
-        thread.join()
-    if report.error and failures:
-        raise explain_help(plan, report, failures[0]) from failures[0]
-
-
-def explain_help(plan: Plan, report: Any, failure: Exception) -> SpawnError:
-    """Return the exception for a step in which the parent's part failed."""
-    step = plan.steps[report.index]
-    said = getattr(failure, "strerror", None)
-    if said in (None, os.strerror(report.error)):
-        said = str(failure)
-    hint = step.hint(report.error) or said
-    return SpawnError(report.error, step, report.index, len(plan), hint)
 
 
 @contextmanager

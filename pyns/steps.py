@@ -406,8 +406,8 @@ class OpenTree(Step):
     def hint(self, error: int) -> str | None:
         if error == errno.EINVAL and not self.recursive:
             return (
-                "In a user namespace mounts are locked to what they cover: recursive=True takes "
-                "those below along"
+                "In a user namespace mounts are locked to what they cover: there may be none below "
+                "the source, unless it is a Bind that takes them along (recursive=True)"
             )
         return {
             errno.ENOENT: "source is a path of the caller's, outside",
@@ -455,11 +455,17 @@ class NewMount(Step):
 
 # The filesystem that a new mount is of, and what the kernel says.
 _MOUNT_HINTS = {
-    (b"proc", errno.EPERM): "A new /proc needs the caller to see one that nothing is mounted over",
+    (b"proc", errno.EPERM): "A new /proc shows the PID namespace: it needs one of the same user "
+    "namespace, and the caller to see a /proc that nothing is mounted over",
     (b"sysfs", errno.EPERM): "A new /sys shows the network namespace: it needs one of the same "
     "user namespace, and the caller to see a /sys that nothing is mounted over",
     (b"mqueue", errno.EPERM): "Message queues are those of the IPC namespace: it needs one of the "
     "same user namespace",
+    **dict.fromkeys(
+        [(b"cgroup", errno.EPERM), (b"cgroup2", errno.EPERM)],
+        "Cgroups are shown from the CGROUP namespace on: it needs one of the same user namespace",
+    ),
+    (b"devpts", errno.EINVAL): "gid has to be one of the user namespace's",
     (b"overlay", errno.EINVAL): "As a rule: upper and work have to lie on one mount, of a "
     "filesystem that takes extended attributes and is no overlay; overlays stack only twice",
     (b"overlay", errno.ELOOP): "One layer lies inside another",

@@ -231,13 +231,18 @@ class Worker:
 
 
 @contextmanager
-def noting(module: ModuleType, name: str, note: Callable[[Any], None]) -> Iterator[None]:
-    """Have it noted what a function of a module returns."""
+def noting(
+    module: ModuleType, name: str, note: Callable[[Any], None], argument: int | None = None
+) -> Iterator[None]:
+    """Have it noted what a function of a module returns, or which argument it gets."""
     function = getattr(module, name)
 
     def noted(*args: Any, **options: Any) -> Any:
+        if argument is not None:
+            note(args[argument])
         result = function(*args, **options)
-        note(result)
+        if argument is None:
+            note(result)
         return result
 
     setattr(module, name, noted)
@@ -259,7 +264,7 @@ class Faults:
         self._plan: Plan | None = None
         self._report = ctypes.c_uint64()  # address of the report of the present spawn
         with ExitStack() as undo:
-            undo.enter_context(noting(marshal, "new_report", self._note_report))
+            undo.enter_context(noting(marshal, "spawn_packed", self._note_report, 2))
             undo.enter_context(noting(pyns.spawn, "Plan", self._note_plan))
             self._socket, theirs = socket.socketpair()
             undo.callback(self._socket.close)

@@ -21,17 +21,21 @@ import pytest
 
 from pyns import (
     Bind,
+    CgroupFs,
     Container,
     Dev,
+    Devpts,
     Dir,
     File,
     IdMap,
     Limits,
+    Mqueue,
     Namespace,
     Overlay,
     Plan,
     Proc,
     Symlink,
+    Sysfs,
     Tmpfs,
     clone_into,
     kernel,
@@ -40,6 +44,7 @@ from pyns import (
     seccomp,
 )
 from pyns.capabilities import last_of_kernel
+from pyns.mounts import Mount
 from pyns.rlimits import INFINITY
 from pyns.steps import Step
 from pyns.syscalls import numbers
@@ -563,6 +568,7 @@ CONTAINERS: dict[str, Callable[[], Container]] = {
     ),
     "shared": lambda: Container(propagation="shared"),
     "unbindable": lambda: Container(propagation="unbindable"),
+    "slave": lambda: Container(propagation="slave"),
     "new root": lambda: Container(
         root=Tmpfs("/"),
         mounts=[*PROGRAMS, Proc(), Dev(mqueue=True), Dir("/a/b"), File("/etc/x", "x")],
@@ -601,6 +607,72 @@ CONTAINERS: dict[str, Callable[[], Container]] = {
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_is_exactly_what_the_plan_said(name: str) -> None:
     compare(CONTAINERS[name]())
+
+
+# each as it usually is, and with all its options; its target is on any host
+EVERY_MOUNT: tuple[Mount, ...] = (
+    Bind("/usr", "/mnt"),
+    Bind("/usr", "/mnt", read_only=True, nosuid=True, nodev=True, noexec=True),
+    Tmpfs("/mnt"),
+    Tmpfs("/mnt", "1M", 0o700, 10, noexec=True, read_only=True),
+    Proc("/mnt"),
+    Proc("/mnt", hidepid=2, subset="pid"),
+    Sysfs("/mnt"),
+    Sysfs("/mnt", read_only=False),
+    Dev(),
+    Dev(mqueue=True, size="64K", shm_size="1M", inodes=100, pts_max=3, read_only=True),
+    Devpts("/mnt"),
+    Devpts("/mnt", mode=0o600, gid=0, ptmxmode=0o600, max=3),
+    Mqueue("/mnt"),
+    CgroupFs(),
+    CgroupFs("/mnt"),
+    Overlay("/mnt", ["/usr"]),
+    Overlay("/mnt", ["/usr", "/etc"], size="1M", inodes=50, userxattr=True),
+    Overlay("/mnt", ["/usr"], read_only=True, nosuid=True, nodev=True, noexec=True),
+    File("/etc/hostname", "x"),
+    File("/etc/hostname", "x", mode=0o600, read_only=False),
+)
+IDS_INSIDE: dict[str, Callable[[], dict[str, Any]]] = {
+    "root, the caller outside": lambda: {
+        "uid_map": IdMap.current("uid", 0),
+        "gid_map": IdMap.current("gid", 0),
+    },
+    "root, another outside": lambda: {
+        "uid_map": [IdMap(0, 100000, 1000)],
+        "gid_map": [IdMap(0, 100000, 1000)],
+    },
+    "the caller": dict,
+}
+
+
+def in_a_user_namespace(who: str, request: pytest.FixtureRequest, **fields: Any) -> Container:
+    if "another" in who:
+        request.getfixturevalue("privileged")
+    return Container(**{"namespaces": USUAL | Namespace.USER, **IDS_INSIDE[who](), **fields})
+
+
+@pytest.mark.parametrize("mount", EVERY_MOUNT, ids=repr)
+@pytest.mark.parametrize("who", IDS_INSIDE)
+def test_of_every_mount_in_a_user_namespace(
+    who: str, mount: Mount, request: pytest.FixtureRequest
+) -> None:
+    if "gid=0" in repr(mount) and "root" not in who:
+        pytest.skip("there is no gid 0 in there: that is refused, see test_user_mounts.py")
+    compare(in_a_user_namespace(who, request, mounts=[Proc(), mount]))
+
+
+@pytest.mark.parametrize(
+    "name", ["read-only", "shared", "unbindable", "slave", "new root", "sandbox of an overlay"]
+)
+@pytest.mark.parametrize("who", IDS_INSIDE)
+def test_of_every_root_in_a_user_namespace(
+    who: str, name: str, request: pytest.FixtureRequest
+) -> None:
+    usual = CONTAINERS[name]()
+    root = {"root": usual.root, "mounts": usual.all_mounts, "read_only": usual.read_only}
+    rest = {"nosuid": usual.nosuid, "propagation": usual.propagation}
+    paths = {"masked_paths": usual.masked_paths, "read_only_paths": usual.read_only_paths}
+    compare(in_a_user_namespace(who, request, **root, **rest, **paths))
 
 
 def test_of_every_namespace_there_is() -> None:

@@ -228,6 +228,15 @@ def test_value_of_another_type_is_refused(fields: dict[str, Any], said: str) -> 
         ({"masked_paths": ["/"]}, "masked_paths='/' is the root"),
         ({"mounts": [Tmpfs("/")]}, "is the root: that is Container(root=...)"),
         ({"root": Tmpfs("/x")}, "root=Tmpfs(target='/x'"),
+        ({"mounts": [Bind("/a", idmap=Namespace.USER)]}, "add Namespace.USER, with ids in uid_map"),
+        (
+            {
+                "mounts": [Bind("/a", idmap=Namespace.USER)],
+                "namespaces": Namespace.USER | Namespace.MOUNT,
+                "gid_map": [],
+            },
+            "add Namespace.USER, with ids in uid_map",
+        ),
         ({"root": Proc()}, "root=Proc(target='/proc'"),
         ({"env": {"A=B": "x"}}, "illegal environment variable name"),
         (

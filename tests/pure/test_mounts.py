@@ -15,7 +15,9 @@ from pyns import (
     Devpts,
     Dir,
     File,
+    IdMap,
     Mqueue,
+    Namespace,
     Overlay,
     Proc,
     Symlink,
@@ -35,6 +37,7 @@ from pyns.mount_steps import (
     SetRootAttributes,
     Stage,
     TakeMasks,
+    TakeMount,
     TakeUp,
     Unstage,
     WriteFile,
@@ -73,6 +76,18 @@ def tmpfs(*options: bytes, attributes: int = NOSUID | NODEV) -> NewMount:
             [OpenTree(b"/usr", True), SetAttributes(RDONLY), Attach(b"/usr")],
         ),
         (Bind("/a", "/b", recursive=False), [OpenTree(b"/a", False), Attach(b"/b")]),
+        (
+            Bind("/a", "/b", True, idmap=iter([IdMap(0, 5, 2), IdMap(7, 8)])),  # type: ignore[arg-type]
+            [
+                TakeMount(b"/a", True, ("0 5 2", "7 8 1")),
+                SetAttributes(RDONLY),
+                Attach(b"/b"),
+            ],
+        ),
+        (
+            Bind("/a", "/b", recursive=False, idmap=Namespace.USER),
+            [TakeMount(b"/a", False, ()), Attach(b"/b")],
+        ),
         (Bind("relative/x", "/b"), [OpenTree(b"relative/x", True), Attach(b"/b")]),
         (Bind("/a/../b", "/b"), [OpenTree(b"/a/../b", True), Attach(b"/b")]),
         (Bind("/", "/host"), [OpenTree(b"/", True), Attach(b"/host")]),
@@ -381,6 +396,14 @@ def test_target_that_is_none_is_refused(make: Any, target: str, said: str) -> No
         (lambda: Tmpfs("/t", inodes=True), TypeError, "inodes=True is not an int"),
         (lambda: Tmpfs("/t", noexec=1), TypeError, "noexec=1 is not a bool"),  # type: ignore[arg-type]
         (lambda: Bind("/a", nosuid=None), TypeError, "nosuid=None is not a bool"),  # type: ignore[arg-type]
+        (lambda: Bind("/a", idmap=[]), ValueError, "idmap is empty: all files would be nobody's"),
+        (lambda: Bind("/a", idmap=Namespace.PID), ValueError, "only Namespace.USER has ids"),
+        (lambda: Bind("/a", idmap=[(0, 1, 1)]), TypeError, "idmap=((0, 1, 1),): give IdMap("),  # type: ignore[list-item]
+        (
+            lambda: Bind("/a", idmap=[IdMap(0, 1, 5), IdMap(4, 9)]),
+            ValueError,
+            "idmap: two ranges overlap inside at 4",
+        ),
         (lambda: Proc(hidepid=3), ValueError, 'hidepid=3: there are 0, 1, 2 and 4, "ptraceable"'),
         (lambda: Proc(hidepid="no"), ValueError, "hidepid='no': there are 0, 1, 2 and 4"),
         (lambda: Proc(subset="all"), ValueError, "subset='all': there is \"pid\""),
@@ -393,7 +416,10 @@ def test_target_that_is_none_is_refused(make: Any, target: str, said: str) -> No
         (lambda: Dev(extra=["../x"]), ValueError, "extra='../x' is not the name of a node below"),
         (lambda: Dev(extra=["/dev/x"]), ValueError, "extra='/dev/x' is not the name of a node"),
         (lambda: Dev(extra=[""]), ValueError, "extra is empty: give a path"),
-        (lambda: Dev(extra=["x"] * 33), ValueError, "extra has 33 names: 32 at most"),
+        (lambda: Dev(extra=list("abcdefghijklmnopqrstuvwxyz0123456")), ValueError, "has 33 names"),
+        (lambda: Dev(extra=["null"]), ValueError, "extra='null' is in it already"),
+        (lambda: Dev(extra=["ptmx"]), ValueError, "extra='ptmx' is in it already"),
+        (lambda: Dev(extra=["a", b"a"]), ValueError, "extra='a' is in it already"),
         (lambda: Dev(size=0), ValueError, "size=0 would mean unlimited to tmpfs"),
         (lambda: Dev(shm_size="0"), ValueError, "shm_size=0 would mean unlimited to tmpfs"),
         (lambda: File("/f", 1), TypeError, "content is a int: give bytes or a str"),  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from cffi import FFI
 from pyns._shim import ffi, lib
 from pyns.capabilities import DropBounding, KeepCapabilities, RaiseAmbient, SetCapabilities
 from pyns.idmap import WriteMaps
+from pyns.idmapped import OpenUserNamespace
 from pyns.labels import SetExecLabel
 from pyns.landlock import AllowPath, AllowPort, CreateRuleset, RestrictSelf
 from pyns.links import AddVeth, Device, MoveDevice, Veth
@@ -32,6 +33,7 @@ from pyns.mount_steps import (
     SetRootAttributes,
     Stage,
     TakeMasks,
+    TakeMount,
     TakeUp,
     Unstage,
     WriteFile,
@@ -116,6 +118,11 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         Operands(value=10_000),
     ),
     (
+        OpenUserNamespace(-1, ("0 5 1",), ("0 5 1",), True, print),
+        "have the parent map uids 0 5 1 and gids 0 5 1",
+        Operands(value=10_000),
+    ),
+    (
         WriteProc("/proc/sys/user/max_user_namespaces", "0", 7),
         "write '0' to /proc/sys/user/max_user_namespaces",
         Operands((b"sys/user/max_user_namespaces", b"0"), fd=7),
@@ -187,6 +194,17 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         Operands((b"/usr",), flags=0x8000),
     ),
     (OpenTree(b"/usr", False), "take a copy of the mount at '/usr'", Operands((b"/usr",))),
+    (
+        TakeMount(b"/srv", True, ("0 100000 65536", "65536 7 1"), 9),
+        "take a copy of the mount at '/srv', with all mounts below it, which maps ids "
+        "0 100000 65536, 65536 7 1",
+        Operands(fd=9),
+    ),
+    (
+        TakeMount(b"/srv", False, ()),
+        "take a copy of the mount at '/srv', which maps the ids of the user namespace",
+        Operands(),
+    ),
     (SetAttributes(1), "make it read-only", Operands(flags=1)),
     (SetAttributes(0xE), "make it nosuid, nodev, noexec", Operands(flags=0xE)),
     (
@@ -407,6 +425,7 @@ HOSTILE_STEPS = [
     SetDomainname(HOSTILE),
     NewRoot(HOSTILE),
     OpenTree(HOSTILE, True),
+    TakeMount(HOSTILE, True, ()),
     Attach(HOSTILE),
     MakeDirectory(HOSTILE, True),
     MakeSymlink(HOSTILE, True, HOSTILE),
@@ -434,6 +453,7 @@ HINTED: dict[type[Step], set[int]] = {
     CloneAgain: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS, errno.ENOMEM},
     NewRoot: {errno.ENOENT, errno.ENOTDIR},
     OpenTree: {errno.ENOENT, errno.EINVAL},
+    TakeMount: {errno.EPERM, errno.EINVAL},
     NewMount: {errno.EPERM, errno.ENODEV},
     MakeDirectory: {errno.EXDEV, errno.EROFS, errno.ENOTDIR},
     MakeSymlink: {errno.EXDEV, errno.EROFS, errno.EEXIST},
@@ -549,7 +569,7 @@ def test_hints_are_given_for_certain_errnos_only(step: Step) -> None:
         expected = {errno.ENOENT, errno.EPERM}
     if isinstance(step, WriteProc) and not step.path.endswith("id_map"):
         expected = {errno.EROFS}
-    if isinstance(step, NewMount) and step.fstype != b"proc":
+    if isinstance(step, NewMount) and step.fstype == b"tmpfs":
         expected = {errno.ENODEV}
     assert given == expected
 

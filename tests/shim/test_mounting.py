@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pyns.mount_steps import AttachRoot, MakeSymlink
+from pyns import marshal
+from pyns.mount_steps import AttachRoot, MakeSymlink, TakeMount
 from pyns.namespaces import Namespace
 from pyns.steps import (
     MOUNT_ATTR_NODEV,
@@ -211,6 +212,20 @@ def test_read_only_holds_for_every_mount_below_and_not_for_the_source(
         script=f"{{ {script}; }} | grep -v Read-only",
     )
     assert result.splitlines() == ["source", "source/below"]
+
+
+def test_a_mount_of_the_parents_is_taken(tmp_path: Path, output: Output) -> None:
+    (tmp_path / "file").touch()
+    tree = marshal.open_tree(os.fsencode(tmp_path), recursive=False)
+    try:
+        take = TakeMount(os.fsencode(tmp_path), False, (), tree)
+        assert output(*MOUNTS, HostRoot(), take, Attach(b"/mnt"), script="ls /mnt") == "file"
+    finally:
+        os.close(tree)
+
+
+def test_a_mount_of_the_parents_that_is_not_open_fails_with_ebadf(failure: Failure) -> None:
+    assert failure(*MOUNTS, HostRoot(), TakeMount(b"/", False, ())) == (3, errno.EBADF)
 
 
 def test_attributes_without_a_mount_in_hand_fail_with_ebadf(failure: Failure) -> None:
