@@ -1,4 +1,30 @@
-from typing import Any
+# csrc/plan.h for type checkers: stubtest and tests/pure/test_stub.py hold it to the binding
+from typing import Any, type_check_only
 
-ffi: Any
-lib: Any
+from _cffi_backend import FFI
+
+ffi: FFI
+lib: _Shim
+
+@type_check_only
+class _Shim:
+    def spawn(
+        self,
+        steps: bytes,
+        steps_size: int,
+        text: bytes,
+        text_size: int,
+        signal_mask: int,
+        ret_report: Any,
+        /,
+    ) -> int: ...
+    def get_signal_mask(self) -> int: ...
+    def set_signal_mask(self, mask: int, /) -> None: ...
+    def wait_for_child(self, report: Any, /) -> int: ...
+    def let_go(self, report: Any, error: int, /) -> None: ...
+    def thread_setns(self, fd: int, namespaces: int, /) -> int: ...
+    def thread_unshare(self, namespaces: int, /) -> int: ...
+    def thread_mount(self, source: Any, target: bytes, flags: int, /) -> int: ...
+    def thread_umount(self, target: bytes, flags: int, /) -> int: ...
+    def after_fork(self) -> None: ...
+    def __getattr__(self, name: str) -> int: ...  # the enumerators

@@ -131,21 +131,20 @@ class Command:
 
 def split_arguments(args: Arguments, shell: bool, executable: StrPath | None) -> list[StrPath]:
     """Return argv as subprocess makes it of its arguments; ValueError when there is none."""
+    argv: list[StrPath]
     if isinstance(args, (str, bytes)):
-        args = [args]
+        argv = [args]
     elif isinstance(args, os.PathLike):
         if shell:
             raise TypeError("path-like args is not allowed when shell is true")
-        args = [args]
+        argv = [args]
     else:
-        args = list(args)
+        argv = list(args)
     if shell:
-        args = ["/bin/sh", "-c", *args]
-        if executable:
-            args[0] = executable
-    if not args:
+        argv = [executable or "/bin/sh", "-c", *argv]
+    if not argv:
         raise ValueError("args is empty: its first item is the program")
-    return args
+    return argv
 
 
 def encode_arguments(args: Sequence[StrPath]) -> tuple[bytes, ...]:

@@ -37,7 +37,7 @@ def parse_size(what: str, size: int | str) -> int:
                 f'{what}={size!r} is not a size: give bytes, or "100M", "1.5GiB" (powers of 1024)'
             )
         number, unit = match.groups()
-        factor = 1024 ** (_UNITS.index(unit) + 1) if unit else 1
+        factor = 1 << 10 * (_UNITS.index(unit) + 1) if unit else 1
         whole, _, fraction = number.partition(".")
         size = int(whole) * factor + int(fraction or "0") * factor // int(10 ** len(fraction))
     elif isinstance(size, bool) or not isinstance(size, int):

@@ -140,7 +140,7 @@ def spawn(
         init = None
         if container.init:
             init = open_init(opened_files, child.keep, command.numbers)
-        terminal = None
+        terminal = handover = None
         if size is not None:
             terminal, handover = open_handover(size, opened_files)
         build = partial(
@@ -179,7 +179,7 @@ def spawn(
         if init is not None and child.report.error == 0:
             index, child.report.error = read_start(child.told, child.report.pidfd)
             child.report.index = child.report.index if index is None else index
-        if terminal is not None and child.report.error == 0:
+        if handover is not None and child.report.error == 0:
             child.terminal = receive(handover)
     if child.report.error:
         raise explain(plan, child.report.index, child.report.error, command)

@@ -229,7 +229,7 @@ def _popen(arguments: list[str], **files: Any) -> subprocess.Popen[bytes]:
     blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
         # nothing of the caller's: no environment, directory, terminal
-        return subprocess.Popen(arguments, env={}, cwd="/", start_new_session=True, **files)  # noqa: S603
+        return subprocess.Popen[bytes](arguments, env={}, cwd="/", start_new_session=True, **files)
     finally:
         # all but two of libc's own, which Python warns of
         signal.pthread_sigmask(signal.SIG_BLOCK, blocked & signal.valid_signals())

@@ -86,10 +86,8 @@ class Hierarchy:
 
     @classmethod
     def _at(cls, path: str) -> Self:
-        for hierarchy in _mounted("/proc", read_membership()):
-            if hierarchy.mount_point == path:
-                found = hierarchy  # the last one lies on top
-        return cls(**vars(found))
+        found = [h for h in _mounted("/proc", read_membership()) if h.mount_point == path]
+        return cls(**vars(found[-1]))  # the last one lies on top
 
     def directory(self, path: str) -> str | None:
         """Return the directory of the cgroup `path`; None if it is outside of what is mounted."""

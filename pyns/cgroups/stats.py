@@ -191,9 +191,11 @@ class Files(Protocol):
 
     def text(self, name: str) -> str | None:
         """Return the text of one; None if the kernel has no such file."""
+        ...
 
     def names(self) -> Iterable[str]:
         """Return the names of all."""
+        ...
 
 
 class Source(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from functools import partial
 from typing import Any
 
 from pyns.cgroups import delegation
@@ -99,10 +100,12 @@ def start_scope(unit: str, description: str, address: str, timeout: float) -> No
     deadline = time.monotonic() + timeout
     action = f"get the scope {unit} from systemd on {address}"
     manager = jeepney.DBusAddress(_PATH, _NAME, _MANAGER)
-    signal = {"type": "signal", "interface": _MANAGER, "member": "JobRemoved", "path": _PATH}
+    signal = partial(
+        jeepney.MatchRule, type="signal", interface=_MANAGER, member="JobRemoved", path=_PATH
+    )
     # the bus knows who has that name; in the messages the sender is a number
-    asked = jeepney.message_bus.AddMatch(jeepney.MatchRule(sender=_NAME, **signal))
-    removed = jeepney.MatchRule(**signal)
+    asked = jeepney.message_bus.AddMatch(signal(sender=_NAME))
+    removed = signal()
     properties = [
         ("Description", ("s", description)),
         ("Delegate", ("b", True)),

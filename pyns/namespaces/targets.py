@@ -24,6 +24,7 @@ class HasFileno(Protocol):
 
     def fileno(self) -> int:
         """Return its fd."""
+        ...
 
 
 # a file of the filesystem (/run/netns/x), a pid, or an open file (of the former, or a pidfd)

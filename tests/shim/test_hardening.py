@@ -250,7 +250,7 @@ def test_a_session_keyring_is_the_program_s_own(python: Output) -> None:
     def ask(*arguments):
         return libc.syscall(number, *(ctypes.c_long(each) for each in arguments))
     look = "import ctypes; print(ctypes.CDLL(None).syscall(%d, 0, ctypes.c_long(-3), 0))" % number
-    look = Execute((b"/usr/bin/python3",), (b"python3", b"-c", look.encode()), ())
+    look = Execute((sys.executable.encode(),), (b"python3", b"-c", look.encode()), ())
     for steps in (), (NewKeyring(),):
         before = ask(0, -3, 0)  # KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING
         reader, writer = os.pipe()
@@ -455,7 +455,7 @@ def test_a_ruleset_allows_a_port_and_no_other(output: Output) -> None:
         NoNewPrivileges(),
         RestrictSelf(),
     )
-    said = output(CLONE, *steps, script=f"exec /usr/bin/python3 -c '{code}'").split()
+    said = output(CLONE, *steps, script=f"exec {sys.executable} -c '{code}'").split()
     assert said[0] != "EACCES"
     assert said[1] == "EACCES"
 
