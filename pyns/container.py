@@ -47,6 +47,26 @@ DEFAULT_NAMESPACES = (
 )
 # files of /proc/sys/user: of each user namespace
 USER_LIMITS = ("max_user_namespaces", "max_inotify_instances")
+# what is a program's own, rather than its namespaces' or its cgroup's
+_OF_PROGRAM = (
+    "rlimits",
+    "capabilities",
+    "no_new_privileges",
+    "seccomp",
+    "landlock",
+    "new_session",
+    "new_keyring",
+    "reset_signals",
+    "die_with_parent",
+    "oom_score_adj",
+    "nice",
+    "cpu_affinity",
+    "timer_slack_ns",
+    "core_scheduling",
+    "apparmor_profile",
+    "selinux_label",
+    "env",
+)
 _CLOCKS = ("monotonic", "boottime")
 _NAME_MAX = 64  # __NEW_UTS_LEN of the kernel
 
@@ -447,6 +467,15 @@ class Container:
             raise ValueError(f"network: two devices have one name, of {', '.join(names)}")
         if sum(network.reaches_all for network in self.network) > 1:
             raise ValueError("network: one UserNetwork reaches all that a second one would")
+
+    def of_program(self) -> dict[str, Any]:
+        """Return the fields that another program in the same namespaces needs again.
+
+        Example:
+            >>> Container(nice=5).of_program()["nice"]
+            5
+        """
+        return {name: getattr(self, name) for name in _OF_PROGRAM}
 
     def plan(self, args: Arguments) -> Plan:
         """Return the steps that starting a program would take, without starting anything.

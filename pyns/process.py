@@ -55,7 +55,8 @@ class Process(subprocess.Popen[Any]):
         terminal: whether it has a controlling terminal of its own, see `clone_into`.
 
     Attributes:
-        container: what it was given; None for nothing.
+        container: what it was given, or what it has of that of the process whose container it
+            entered; None for nothing.
         cgroup: the group that it is or was in; None if that is the caller's own.
         terminal: master end of its terminal, an unbuffered binary file; None without one. Its
             end is b"". Closing it, as the end of `with` does, hangs up (SIGHUP).

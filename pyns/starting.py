@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pyns.cgroups import Cgroup
@@ -37,7 +38,9 @@ def clone_into(
     """Start a program in a new container, or in one that is running.
 
     It is PID 1 of a new container if PID is among its namespaces. In a running one it is another
-    process: in all its namespaces but that of time, in its cgroups, with its root.
+    process: in all its namespaces but that of time, in its cgroups, with its root. Where the
+    target is a `Process`, it gets what that one's container says of the program, too: rlimits,
+    capabilities, seccomp, ..., env.
 
     Args:
         target: what to isolate; or the process whose container to enter: a `Process`, a pid, or a
@@ -90,7 +93,8 @@ def start(
         with _container_of(target) as container:
             Process.__init__(process, args, container=container, terminal=terminal, **options)
         if container is not target:
-            process.container = None  # it has names for what is closed now
+            # not what is closed now
+            process.container = replace(container, join=(), cgroup=None)
     except BaseException:
         process._abandon()
         raise
@@ -109,6 +113,9 @@ def _container_of(target: Container | int | HasFileno) -> Iterator[Container]:
             raise ValueError(f"target: fd {pidfd} is not a pidfd")
         check_in_proc(pid)
         kinds = foreign(pid) & ~Namespace.TIME
+        of_program = {}
+        if isinstance(target, Process) and target.container is not None:
+            of_program = target.container.of_program()
         group = Cgroup.of(pid, foreign=True)
         try:
             # what was read is about this process; of one that has ended, it would be less than all
@@ -117,6 +124,7 @@ def _container_of(target: Container | int | HasFileno) -> Iterator[Container]:
                 namespaces=Namespace(0),
                 join={kinds: Fd(pidfd)} if kinds else {},
                 cgroup=group if group.paths else None,
+                **of_program,
             )
         finally:
             group.close()

@@ -26,6 +26,7 @@ from pyns import (
     SpawnError,
     Symlink,
     Tmpfs,
+    clone_into,
     run,
 )
 from pyns.sandbox import possible_limits
@@ -225,3 +226,41 @@ class TestSandbox:
         with pytest.raises(SpawnError) as caught:
             run(sandbox(mounts=[Bind("/nonexistent")]), ["true"])
         assert caught.value.step.kind == "open_tree"
+
+
+class TestEntering:
+    """Who enters a sandbox is as confined as who is in it."""
+
+    LOOK = "grep -E '^(Uid|Gid|Cap|NoNewPrivs|Seccomp:)' /proc/self/status; ulimit -a; env; pwd"
+
+    def test_by_its_process_brings_no_more_than_is_there(self, sandbox: Sandbox) -> None:
+        box = sandbox()
+        args = ["sh", "-c", self.LOOK]
+        confined = run(box, args, cwd="/tmp", capture_output=True, text=True, check=True).stdout
+        assert "NoNewPrivs:\t1" in confined
+        with clone_into(box, ["sleep", "60"]) as inside:
+            try:
+                entered = run(
+                    inside, args, cwd="/tmp", capture_output=True, text=True, check=True
+                ).stdout
+                with clone_into(inside, ["sleep", "60"]) as second:
+                    again = run(second, args, cwd="/tmp", capture_output=True, text=True).stdout
+                    second.kill()
+            finally:
+                inside.kill()
+        assert entered == confined
+        assert again == confined
+
+    def test_by_its_pid_is_as_the_caller_says(self, sandbox: Sandbox) -> None:
+        with clone_into(sandbox(), ["sleep", "60"]) as inside:
+            try:
+                said = run(
+                    inside.pid,
+                    ["grep", "NoNewPrivs", "/proc/self/status"],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                ).stdout
+            finally:
+                inside.kill()
+        assert said == "NoNewPrivs:\t0\n"
