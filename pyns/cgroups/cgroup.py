@@ -11,6 +11,7 @@ import errno
 import os
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import starmap
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 from weakref import WeakSet
@@ -258,11 +259,7 @@ class Cgroup:
     @property
     def frozen(self) -> bool:
         """Whether its processes are frozen, by itself or by a group above."""
-        return any(
-            _VERSIONS[hierarchy.version].is_frozen(directory.read_if_there)
-            or (hierarchy.version == 2 and _freezing_above(hierarchy, directory))
-            for hierarchy, directory in self._directories.items()
-        )
+        return any(starmap(_is_frozen, self._directories.items()))
 
     def apply(self, limits: Limits) -> None:
         """Put limits into force; those that are None stay as they are.
@@ -614,6 +611,15 @@ class Cgroup:
 
     def _paths(self) -> dict[Hierarchy, str]:
         return {hierarchy: directory.path for hierarchy, directory in self._directories.items()}
+
+
+def _is_frozen(hierarchy: Hierarchy, directory: Directory) -> bool:
+    if hierarchy.version == 1:
+        return "freezer" in hierarchy.controllers and v1.is_frozen(directory.read_if_there)
+    events = directory.kept_text("cgroup.events") or ""
+    if "populated 0" in events:  # nobody is to stop first, so it does not lag
+        return "frozen 1" in events
+    return v2.is_frozen(directory.read_if_there) or _freezing_above(hierarchy, directory)
 
 
 def _freezing_above(hierarchy: Hierarchy, directory: Directory) -> bool:
