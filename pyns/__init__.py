@@ -12,13 +12,15 @@ _kernel.check(_sys.platform, _os.uname().release if hasattr(_os, "uname") else "
 TYPE_CHECKING = False  # to a type checker True; typing's would cost more than all else here
 if TYPE_CHECKING:
     from pyns import cgroups, masks, namespaces, seccomp
-    from pyns.calling import Completed, call, check_call, check_output, run
+    from pyns.calling import call, check_call, check_output, run
     from pyns.cgroups import IoMax, Limits
+    from pyns.completed import Completed
     from pyns.container import Container
     from pyns.devices import Dev
     from pyns.diagnosis import doctor
     from pyns.entries import Dir, File, Symlink
     from pyns.errors import CgroupError, NamespaceError, SpawnError
+    from pyns.exceeded import CpuTimeExpired, OutputExceeded, TimeoutExpired
     from pyns.idmap import IdMap
     from pyns.kernelfs import CgroupFs, Devpts, Mqueue, Proc, Sysfs
     from pyns.landlock import Landlock
@@ -39,6 +41,7 @@ __all__ = [
     "CgroupFs",
     "Completed",
     "Container",
+    "CpuTimeExpired",
     "Dev",
     "Device",
     "Devpts",
@@ -52,6 +55,7 @@ __all__ = [
     "Mqueue",
     "Namespace",
     "NamespaceError",
+    "OutputExceeded",
     "Overlay",
     "Plan",
     "Proc",
@@ -60,6 +64,7 @@ __all__ = [
     "SpawnError",
     "Symlink",
     "Sysfs",
+    "TimeoutExpired",
     "Tmpfs",
     "Usage",
     "UserNetwork",
@@ -79,7 +84,6 @@ __all__ = [
 # Where each is; imported when it is first asked for: most programs need few of them.
 _PLACES = {
     "pyns.calling": (
-        "Completed",
         "call",
         "check_call",
         "check_output",
@@ -89,6 +93,7 @@ _PLACES = {
         "IoMax",
         "Limits",
     ),
+    "pyns.completed": ("Completed",),
     "pyns.container": ("Container",),
     "pyns.devices": ("Dev",),
     "pyns.diagnosis": ("doctor",),
@@ -101,6 +106,11 @@ _PLACES = {
         "CgroupError",
         "NamespaceError",
         "SpawnError",
+    ),
+    "pyns.exceeded": (
+        "CpuTimeExpired",
+        "OutputExceeded",
+        "TimeoutExpired",
     ),
     "pyns.idmap": ("IdMap",),
     "pyns.kernelfs": (

@@ -10,14 +10,19 @@ from __future__ import annotations
 import asyncio
 import asyncio.subprocess
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from pyns.cgroups import Cgroup
 from pyns.command import Arguments
+from pyns.completed import Completed, check_limits, complete, not_started
 from pyns.container import Container
+from pyns.deadline import Deadline
+from pyns.exceeded import OutputExceeded, TimeoutExpired
+from pyns.limited import check_output_max
 from pyns.mounts import StrPath
-from pyns.options import PopenOptions, SpawnOptions, Stream
+from pyns.options import PopenOptions, SpawnOptions, Stream, ask_for_pipes
 from pyns.options import Target as PopenTarget
 from pyns.process import Process as Popen
 from pyns.reason import Reason
@@ -27,9 +32,10 @@ from pyns.usage import Usage
 if TYPE_CHECKING:
     from typing import Unpack
 
-__all__ = ["Process", "create_subprocess_exec", "create_subprocess_shell"]
+__all__ = ["Process", "create_subprocess_exec", "create_subprocess_shell", "run"]
 
 _LIMIT = 2**16  # asyncio's
+_CHUNK = 2**16  # bytes
 
 
 class _Pipe:
@@ -138,19 +144,28 @@ class Process(asyncio.subprocess.Process):
         """The group that it is or was in; None if that is the caller's own."""
         return self._popen.cgroup
 
-    async def wait(self) -> int:
+    async def wait(self, *, timeout: float | None = None, cpu_time: float | None = None) -> int:
         """Wait for its end; whoever is cancelled meanwhile has it killed, and reaped.
 
         asyncio.wait_for cancels at its timeout. To look on without killing, wait for
         `asyncio.shield(process.wait())`.
 
+        Args:
+            timeout: seconds, after which it is killed, with all that is in its PID namespace or its
+                group.
+            cpu_time: seconds of CPU time since its start, of all processes of its group together;
+                likewise.
+
         Returns:
             Its status.
 
         Raises:
+            TimeoutExpired: it was killed because of the timeout; as CpuTimeExpired because of
+                `cpu_time`.
+            ValueError: `cpu_time` without a group that counts it.
             CgroupError: its group can't be removed.
 
-        Needs: nothing more.
+        Needs: for `cpu_time`, `limits` or `cgroup` of its container.
         Source: asyncio.subprocess, pidfd_open(2).
 
         Example:
@@ -163,8 +178,13 @@ class Process(asyncio.subprocess.Process):
             >>> asyncio.run(main())
             0
         """
+        deadline = self._popen._deadline(timeout, cpu_time)
         try:
-            await asyncio.shield(self._ended)
+            await _until(deadline, self._ended)
+        except TimeoutExpired as reached:
+            await self._abandon(reached.reason)
+            reached.usage = self.usage
+            raise
         except asyncio.CancelledError:
             await self._abandon()
             raise
@@ -174,19 +194,28 @@ class Process(asyncio.subprocess.Process):
     async def communicate(
         self,
         input: bytes | bytearray | memoryview | None = None,  # noqa: A002  asyncio's name
+        *,
+        timeout: float | None = None,
+        cpu_time: float | None = None,
+        output_max: int | None = None,
     ) -> tuple[Any, Any]:
         """Write its input, read its output and wait for its end; cancelled, it is as `wait`.
 
         Args:
             input: what it reads from stdin, if that is a pipe.
+            timeout: as for `wait`.
+            cpu_time: as for `wait`.
+            output_max: bytes of stdout, and of stderr, that are kept; after one more it is killed.
 
         Returns:
             What it printed to stdout and stderr, as bytes; None for what is no pipe.
 
         Raises:
+            TimeoutExpired, ValueError: as `wait`, with what was read.
+            OutputExceeded: it was killed because of `output_max`.
             CgroupError: its group can't be removed.
 
-        Needs: nothing more.
+        Needs: as `wait`.
         Source: asyncio.subprocess.
 
         Example:
@@ -201,15 +230,24 @@ class Process(asyncio.subprocess.Process):
             >>> asyncio.run(main())
             (b'hello', None)
         """
+        check_output_max(output_max)
+        deadline = self._popen._deadline(timeout, cpu_time)
+        given = _Output(self.stdout, output_max), _Output(self.stderr, output_max)
+        work = [
+            asyncio.ensure_future(part) for part in (self._feed(input), *map(_Output.read, given))
+        ]
         try:
-            _, stdout, stderr = await asyncio.gather(
-                self._feed(input), _read(self.stdout), _read(self.stderr)
-            )
-            await asyncio.shield(self._ended)
-        except asyncio.CancelledError:
-            await self._abandon()
+            await _until(deadline, *work)
+            await _until(deadline, self._ended)
+        except (TimeoutExpired, OutputExceeded) as reached:
+            await self._abandon(reached.reason, work)
+            reached.cmd, reached.usage = self._popen.args, self.usage
+            reached.output, reached.stderr = (output.kept or None for output in given)
             raise
-        return stdout, stderr
+        except BaseException:
+            await self._abandon(None, work)
+            raise
+        return given[0].kept, given[1].kept
 
     def send_signal(self, signal: int) -> None:
         """Send a signal; harmless once it has ended, for which asyncio has ProcessLookupError."""
@@ -219,9 +257,47 @@ class Process(asyncio.subprocess.Process):
         """Send SIGTERM; harmless once it has ended."""
         self._popen.terminate()
 
-    def kill(self) -> None:
-        """Send SIGKILL; harmless once it has ended."""
-        self._popen.kill()
+    def kill(self, *, tree: bool = False) -> None:
+        """Send SIGKILL, or kill all that there is in its container; harmless once it has ended.
+
+        Args:
+            tree: as for `pyns.Process.kill`.
+        """
+        self._popen.kill(tree=tree)
+
+    async def stop(self, grace: float) -> int:
+        """Ask it to end (SIGTERM), kill all of it after the grace time, and wait for that.
+
+        Args:
+            grace: seconds, as for `pyns.Process.stop`.
+
+        Returns:
+            Its status.
+
+        Raises:
+            CgroupError: its group can't be removed.
+
+        Needs: nothing more.
+        Source: kill(2), pid_namespaces(7).
+
+        Example:
+            >>> from pyns import Container, Namespace
+            >>> NOTHING = Container(namespaces=Namespace(0))
+            >>> async def main():
+            ...     process = await create_subprocess_exec(NOTHING, "sleep", "60")
+            ...     return await process.stop(grace=10)
+            >>> asyncio.run(main())
+            -15
+        """
+        self.terminate()
+        try:
+            await _until(self._popen._deadline(grace), self._ended)
+        except TimeoutExpired:
+            self._popen._end()
+        except asyncio.CancelledError:
+            await self._abandon()
+            raise
+        return await self.wait()
 
     def _note_end(self) -> None:
         if self._popen.pidfd >= 0:
@@ -270,10 +346,20 @@ class Process(asyncio.subprocess.Process):
             pass  # it does not want to read
         self.stdin.close()
 
-    async def _abandon(self) -> None:
-        """Kill it, reap it and close its pipes."""
+    async def _abandon(
+        self, limit: Reason | None = None, work: Iterable[asyncio.Future[Any]] = ()
+    ) -> None:
+        """Kill all of it, reap it and close its pipes.
+
+        Args:
+            limit: which one makes it so.
+            work: what nobody waits for any more.
+        """
+        for task in work:
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # no warning
+            task.cancel()
         try:
-            self._popen.kill()
+            self._popen._end(limit)
         finally:
             if self.stdin is not None:
                 self.stdin.transport.abort()  # whoever else has the pipe may never read
@@ -290,8 +376,50 @@ class Process(asyncio.subprocess.Process):
                     pipe.close()
 
 
-async def _read(reader: asyncio.StreamReader | None) -> bytes | None:
-    return None if reader is None else await reader.read()
+class _Output:
+    """What is read of a stream, up to a limit; of None, nothing.
+
+    Attributes:
+        kept: what was read.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader | None, most: int | None) -> None:
+        self._reader = reader
+        self._most = most
+        self._parts: list[bytes] = []
+
+    @property
+    def kept(self) -> bytes | None:
+        return None if self._reader is None else b"".join(self._parts)
+
+    async def read(self) -> None:
+        """Read to the end; OutputExceeded at the first byte that is too much."""
+        left = self._most
+        while self._reader is not None:
+            data = await self._reader.read(_CHUNK if left is None else min(_CHUNK, left + 1))
+            if not data:
+                return
+            self._parts.append(data[:left])
+            if left is not None and self._most is not None:
+                if len(data) > left:
+                    raise OutputExceeded((), self._most)
+                left -= len(data)
+
+
+async def _until(deadline: Deadline, *work: asyncio.Future[Any]) -> None:
+    """Wait for all of it, or for the first that has failed; TimeoutExpired at the deadline.
+
+    Whoever is cancelled, the work is not.
+    """
+    pending = set(work)
+    while pending:
+        done = {task for task in pending if task.done()}
+        if not done:
+            left = deadline.left()
+            done, _ = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        pending -= done
 
 
 Target = PopenTarget | Process
@@ -393,6 +521,74 @@ async def create_subprocess_shell(
         raise ValueError("cmd must be a string")
     shell: PopenOptions = {"stdin": stdin, "stdout": stdout, "stderr": stderr, "shell": True}
     return await _create(target, cmd, limit, {**shell, **options})
+
+
+async def run(
+    target: Target,
+    args: Arguments,
+    *,
+    input: bytes | None = None,  # noqa: A002  subprocess.run's name
+    capture_output: bool = False,
+    timeout: float | None = None,
+    cpu_time: float | None = None,
+    output_max: int | None = None,
+    check: bool = False,
+    verdict: bool = False,
+    **popen_options: Unpack[PopenOptions],
+) -> Completed:
+    r"""Run a program in a container and wait for its end: `pyns.run` for a loop.
+
+    Whoever is cancelled meanwhile has all of it killed, and reaped.
+
+    Args:
+        target: what to isolate, or the process whose container to enter, as for `clone_into`.
+        args: as for `clone_into`.
+        input: what it reads from stdin.
+        capture_output: whether stdout and stderr are returned.
+        timeout: as for `pyns.run`, as are all that follow.
+        cpu_time: seconds of CPU time.
+        output_max: bytes of stdout, and of stderr.
+        check: whether a status other than 0 is an error.
+        verdict: whether limits and a failed start are told by the result's `reason` alone.
+        popen_options: as for `create_subprocess_exec`; and `shell`.
+
+    Returns:
+        Its status, output and usage, and what ended it.
+
+    Raises:
+        TimeoutExpired, OutputExceeded, subprocess.CalledProcessError: as `pyns.run`.
+        ValueError, OSError: as `create_subprocess_exec`.
+        asyncio.CancelledError: the caller was cancelled; nothing runs.
+
+    Needs: as `create_subprocess_exec`.
+    Source: asyncio.subprocess, pidfd_open(2).
+
+    Example:
+        >>> from pyns import Container, Namespace
+        >>> NOTHING = Container(namespaces=Namespace(0))
+        >>> asyncio.run(run(NOTHING, ["echo", "hello"], capture_output=True)).stdout
+        b'hello\n'
+    """
+    ask_for_pipes(popen_options, input, capture_output=capture_output)
+    outputs = [popen_options.get(name) for name in ("stdout", "stderr")]
+    check_limits(target, cpu_time, output_max, outputs)
+    try:
+        process = await _create(target, args, _LIMIT, popen_options)
+    except OSError as failure:
+        if not verdict:
+            raise
+        return not_started(args, failure)
+    try:
+        stdout, stderr = await process.communicate(
+            input, timeout=timeout, cpu_time=cpu_time, output_max=output_max
+        )
+        process._popen._check_used(cpu_time, stdout, stderr)
+    except (TimeoutExpired, OutputExceeded) as reached:
+        if not verdict:
+            raise
+        stdout = None if process.stdout is None else reached.output or b""
+        stderr = None if process.stderr is None else reached.stderr or b""
+    return complete(process._popen, args, stdout, stderr, check=check)
 
 
 async def _create(target: Target, args: Arguments, limit: int, options: PopenOptions) -> Process:

@@ -7,28 +7,18 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 from pyns.command import Arguments
+from pyns.completed import Completed, check_limits, complete, not_started
+from pyns.container import Container
+from pyns.exceeded import OutputExceeded, TimeoutExpired
+from pyns.limited import check_cpu_time
 from pyns.master import Size
-from pyns.options import PopenOptions, Target
+from pyns.options import PopenOptions, Target, ask_for_pipes
 from pyns.process import Process
-from pyns.reason import Reason
-from pyns.starting import clone_into, start
+from pyns.starting import start
 from pyns.terminal import relay
-from pyns.usage import Usage
 
 if TYPE_CHECKING:
     from typing import Unpack
-
-
-class Completed(subprocess.CompletedProcess[Any]):
-    """A subprocess.CompletedProcess that knows what ended the program, and what that has used.
-
-    Attributes:
-        usage: what it has used.
-        reason: what ended it.
-    """
-
-    usage: Usage | None = None
-    reason: Reason = Reason.NOT_STARTED
 
 
 def run(
@@ -38,7 +28,10 @@ def run(
     input: str | bytes | None = None,  # noqa: A002  subprocess.run's name
     capture_output: bool = False,
     timeout: float | None = None,
+    cpu_time: float | None = None,
+    output_max: int | None = None,
     check: bool = False,
+    verdict: bool = False,
     terminal: Size = False,
     **popen_options: Unpack[PopenOptions],
 ) -> Completed:
@@ -49,17 +42,24 @@ def run(
         args: as for `clone_into`.
         input: what it reads from stdin.
         capture_output: whether stdout and stderr are returned.
-        timeout: seconds, after which it is killed.
+        timeout: seconds, after which it is killed, with all that it has started: with what is in
+            its PID namespace, or in its group if it has `limits`.
+        cpu_time: seconds of CPU time, of all processes of its group together; likewise.
+        output_max: bytes of stdout, and of stderr, that are kept; after one more, likewise.
         check: whether a status other than 0 is an error.
+        verdict: whether the limits above, and a program that can't be started, are told by the
+            result's `reason`, and not by an exception.
         terminal: as for `clone_into`. Unless there are pipes, it is connected with the caller's
             stdin and stdout (`pyns.terminal.relay`).
         popen_options: as for `clone_into`.
 
     Returns:
-        Its status, output and usage.
+        Its status, output and usage, and what ended it.
 
     Raises:
-        subprocess.TimeoutExpired: it was killed because of the timeout.
+        TimeoutExpired: it was killed because of the timeout; as CpuTimeExpired because of
+            `cpu_time`, which is also raised if it has used more when it ends.
+        OutputExceeded: it was killed because of `output_max`.
         subprocess.CalledProcessError: its status is not 0, and `check` is set.
         ValueError, OSError: as `clone_into`.
 
@@ -71,36 +71,40 @@ def run(
         >>> run(Container(namespaces=Namespace(0)), ["echo", "hello"], capture_output=True).stdout
         b'hello\n'
     """
-    if input is not None:
-        if popen_options.get("stdin") is not None:
-            raise ValueError("stdin and input arguments may not both be used.")
-        popen_options["stdin"] = subprocess.PIPE
-    if capture_output:
-        if popen_options.get("stdout") is not None or popen_options.get("stderr") is not None:
-            raise ValueError("stdout and stderr arguments may not be used with capture_output.")
-        popen_options["stdout"] = popen_options["stderr"] = subprocess.PIPE
+    ask_for_pipes(popen_options, input, capture_output=capture_output)
     given = [popen_options.get(name) for name in ("stdin", "stdout", "stderr")]
     relayed = terminal is not False and subprocess.PIPE not in given
     if terminal is not False and not relayed and None in given[1:]:
         raise ValueError("beside a terminal, stdout and stderr are both pipes or files, or neither")
+    check_limits(target, cpu_time, output_max, given[1:])
     process, stdout, stderr = Process.__new__(Process), None, None
     try:
-        start(process, target, args, terminal, popen_options)
-        if relayed:
-            relay(process, timeout=timeout)
-        else:
-            stdout, stderr = process.communicate(input, timeout=timeout)
-        with process:
-            returncode = process.wait()
+        try:
+            start(process, target, args, terminal, popen_options)
+        except OSError as failure:
+            if not verdict:
+                raise
+            return not_started(args, failure)
+        try:
+            if relayed:
+                relay(process, timeout=timeout, cpu_time=cpu_time)
+            else:
+                stdout, stderr = process.communicate(
+                    input, timeout, cpu_time=cpu_time, output_max=output_max
+                )
+            with process:
+                process.wait()
+            process._check_used(cpu_time, *process._outputs)
+        except (TimeoutExpired, OutputExceeded) as reached:
+            process._abandon(reached.reason)
+            reached.usage = process.usage
+            if not verdict:
+                raise
+            stdout, stderr = process._kept()
     except BaseException:
         process._abandon()
         raise
-    if check and returncode:
-        raise subprocess.CalledProcessError(returncode, args, stdout, stderr)
-    completed = Completed(args, returncode, stdout, stderr)
-    completed.usage = process.usage
-    completed.reason = process.reason or Reason.NOT_STARTED
-    return completed
+    return complete(process, args, stdout, stderr, check=check)
 
 
 def call(
@@ -108,6 +112,7 @@ def call(
     args: Arguments,
     *,
     timeout: float | None = None,
+    cpu_time: float | None = None,
     **popen_options: Unpack[PopenOptions],
 ) -> int:
     """Run a program in a container and return its status, as subprocess.call does.
@@ -115,14 +120,15 @@ def call(
     Args:
         target: what to isolate, or the process whose container to enter, as for `clone_into`.
         args: as for `clone_into`.
-        timeout: seconds, after which it is killed.
+        timeout: as for `run`.
+        cpu_time: as for `run`.
         popen_options: as for `clone_into`.
 
     Returns:
         Its status; the negative number of the signal that ended it.
 
     Raises:
-        subprocess.TimeoutExpired: it was killed because of the timeout.
+        TimeoutExpired: as `run`.
         ValueError, OSError: as `clone_into`.
 
     Needs: as `clone_into`.
@@ -133,12 +139,22 @@ def call(
         >>> call(Container(namespaces=Namespace(0)), ["sh", "-c", "exit 3"])
         3
     """
-    with clone_into(target, args, **popen_options) as process:
+    check_cpu_time(cpu_time, target if isinstance(target, Container) else None)
+    process = Process.__new__(Process)
+    try:
+        start(process, target, args, False, popen_options)
         try:
-            return process.wait(timeout)
-        except BaseException:
-            process.kill()  # the with statement waits
+            process.wait(timeout, cpu_time=cpu_time)
+            with process:
+                process._check_used(cpu_time)
+        except TimeoutExpired as reached:
+            process._abandon(reached.reason)
+            reached.usage = process.usage
             raise
+    except BaseException:
+        process._abandon()
+        raise
+    return process.returncode
 
 
 def check_call(
@@ -146,6 +162,7 @@ def check_call(
     args: Arguments,
     *,
     timeout: float | None = None,
+    cpu_time: float | None = None,
     **popen_options: Unpack[PopenOptions],
 ) -> int:
     """Run a program in a container that must succeed, as subprocess.check_call does.
@@ -153,7 +170,8 @@ def check_call(
     Args:
         target: what to isolate, or the process whose container to enter, as for `clone_into`.
         args: as for `clone_into`.
-        timeout: seconds, after which it is killed.
+        timeout: as for `run`.
+        cpu_time: as for `run`.
         popen_options: as for `clone_into`.
 
     Returns:
@@ -161,7 +179,7 @@ def check_call(
 
     Raises:
         subprocess.CalledProcessError: its status is not 0.
-        subprocess.TimeoutExpired: it was killed because of the timeout.
+        TimeoutExpired: as `run`.
         ValueError, OSError: as `clone_into`.
 
     Needs: as `clone_into`.
@@ -172,7 +190,7 @@ def check_call(
         >>> check_call(Container(namespaces=Namespace(0)), ["true"])
         0
     """
-    status = call(target, args, timeout=timeout, **popen_options)
+    status = call(target, args, timeout=timeout, cpu_time=cpu_time, **popen_options)
     if status:
         raise subprocess.CalledProcessError(status, args)
     return 0
@@ -184,6 +202,8 @@ def check_output(
     *,
     input: str | bytes | EllipsisType | None = ...,  # noqa: A002  subprocess's name
     timeout: float | None = None,
+    cpu_time: float | None = None,
+    output_max: int | None = None,
     **popen_options: Unpack[PopenOptions],
 ) -> Any:
     r"""Return what a program in a container prints, as subprocess.check_output does.
@@ -192,7 +212,9 @@ def check_output(
         target: what to isolate, or the process whose container to enter, as for `clone_into`.
         args: as for `clone_into`.
         input: what it reads from stdin, None for nothing; left out, stdin is the caller's.
-        timeout: seconds, after which it is killed.
+        timeout: as for `run`.
+        cpu_time: as for `run`.
+        output_max: as for `run`.
         popen_options: as for `clone_into`, but for stdout.
 
     Returns:
@@ -200,7 +222,7 @@ def check_output(
 
     Raises:
         subprocess.CalledProcessError: its status is not 0.
-        subprocess.TimeoutExpired: it was killed because of the timeout.
+        TimeoutExpired, OutputExceeded: as `run`.
         ValueError, OSError: as `clone_into`.
 
     Needs: as `clone_into`.
@@ -214,13 +236,20 @@ def check_output(
     for name in ("stdout", "check"):
         if name in popen_options:
             raise ValueError(f"{name} argument not allowed, it will be overridden.")
-    popen_options["stdout"] = subprocess.PIPE
-    if input is ...:
-        done = run(target, args, timeout=timeout, check=True, **popen_options)
-    else:
+    given = None
+    if input is not ...:
         is_text = any(
             popen_options.get(name) for name in ("text", "encoding", "errors", "universal_newlines")
         )
         given = ("" if is_text else b"") if input is None else input
-        done = run(target, args, input=given, timeout=timeout, check=True, **popen_options)
-    return done.stdout
+    popen_options["stdout"] = subprocess.PIPE
+    return run(
+        target,
+        args,
+        input=given,
+        timeout=timeout,
+        cpu_time=cpu_time,
+        output_max=output_max,
+        check=True,
+        **popen_options,
+    ).stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Collection
 from typing import IO, Any, TypedDict
 
@@ -45,3 +46,15 @@ class PopenOptions(SpawnOptions, total=False):
     encoding: str | None
     errors: str | None
     text: bool | None
+
+
+def ask_for_pipes(options: PopenOptions, given: object, *, capture_output: bool) -> None:
+    """Put those into options that `input` and `capture_output` of subprocess.run ask for."""
+    if given is not None:
+        if options.get("stdin") is not None:
+            raise ValueError("stdin and input arguments may not both be used.")
+        options["stdin"] = subprocess.PIPE
+    if capture_output:
+        if options.get("stdout") is not None or options.get("stderr") is not None:
+            raise ValueError("stdout and stderr arguments may not be used with capture_output.")
+        options["stdout"] = options["stderr"] = subprocess.PIPE

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from pyns.cgroups import Cgroup, Stats
-from pyns.cgroups.meter import Run
+from pyns.cgroups.meter import Meter, Run
 from pyns.command import (
     Arguments,
     Command,
@@ -33,6 +33,7 @@ from pyns.container import Container
 from pyns.descriptors import arrange
 from pyns.errors import CgroupError, SpawnError
 from pyns.init import read_status
+from pyns.limited import LimitedPopen
 from pyns.master import Size, Terminal, check_size, parse_size
 from pyns.mounts import StrPath
 from pyns.namespaces import Namespace
@@ -46,7 +47,7 @@ _NO_PIPES = (-1,) * 6
 _NOT_ISOLATED = Container(namespaces=Namespace(0))
 
 
-class Process(subprocess.Popen[Any]):
+class Process(LimitedPopen):
     r"""A program in a container: subprocess.Popen in everything, but for how the child is made.
 
     Args:
@@ -104,6 +105,7 @@ class Process(subprocess.Popen[Any]):
         if container is not None and not isinstance(container, Container):
             raise TypeError(f"container={container!r} is not a Container")
         self.container = container
+        self._is_plain = container is None
         self._size = parse_size(terminal)
         self._settle_lock = threading.Lock()
         try:
@@ -115,17 +117,30 @@ class Process(subprocess.Popen[Any]):
             self._abandon()
             raise
 
-    def _abandon(self) -> None:
-        """End the program if it runs: the caller gets no Process to wait for."""
-        if self._child_created and self.returncode is None:
+    def _abandon(self, limit: Reason | None = None) -> None:
+        """End all of it if it runs: the caller gets no Process to wait for.
+
+        Args:
+            limit: which one makes it so.
+        """
+        if self._child_created:
             with signals_blocked():
-                self.kill()
+                self._end(limit)
                 for stream in (self.stdin, self.stdout, self.stderr, self.terminal):
                     if stream is not None:
                         with suppress(OSError):  # what was buffered can't be written any more
                             stream.close()
             self.wait()
             self._close_pidfd()
+
+    def _end(self, limit: Reason | None = None) -> None:
+        """Kill it. Who is left then goes with PID 1, or before its group is removed."""
+        self._limit = limit or self._limit
+        self.kill()
+        with signals_blocked(), self._settle_lock:
+            if self._private_cgroup is not None:
+                with suppress(CgroupError):
+                    self._private_cgroup.thaw()  # on v1 nobody dies frozen
 
     @property
     def pidfd(self) -> int:
@@ -144,6 +159,8 @@ class Process(subprocess.Popen[Any]):
         """What ended it; None until its end was noticed (poll, wait, communicate, with)."""
         if self.returncode is None or self.usage is None:
             return None
+        if self._limit is not None:
+            return self._limit
         oom_kills = self.usage.oom_kills
         return reason_of_status(self.returncode, oom_kills=oom_kills, is_ours=self._killed)
 
@@ -272,10 +289,24 @@ class Process(subprocess.Popen[Any]):
         self._settle(blocking=False)
         return self.returncode
 
-    def _wait(self, timeout: float | None) -> int:
-        returncode: int = super()._wait(timeout)  # type: ignore[misc]
-        self._settle(blocking=True)
-        return returncode
+    @property
+    def _ends_whole(self) -> bool:
+        return self._private_cgroup is not None
+
+    @property
+    def _meter(self) -> Meter | Run | None:
+        return self._run if self._private_cgroup is None else self._private_cgroup.meter
+
+    def _cpus(self) -> int:
+        with signals_blocked(), self._settle_lock:
+            return 1 if self._meter is None else self._meter.cpus()
+
+    def _cpu_seconds(self) -> float | None:
+        """Return the CPU time of all its processes; None when they are gone."""
+        with signals_blocked(), self._settle_lock, _gone_is_fine():
+            if self._meter is not None:
+                return self._meter.cpu_seconds()
+        return None
 
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
         try:
@@ -348,6 +379,69 @@ class Process(subprocess.Popen[Any]):
                 signal.pidfd_send_signal(self._pidfd, sig)
                 self._killed = self._killed or sig == signal.SIGKILL
 
+    def kill(self, *, tree: bool = False) -> None:
+        """Kill it (SIGKILL), as subprocess does; or all that there is in its container.
+
+        Args:
+            tree: whether to kill what it has started as well, wherever that has gone; also if it is
+                stopped or frozen. `wait` returns when all are gone.
+
+        Raises:
+            ValueError: `tree`, and neither a PID namespace nor a group of its own (`limits`) says
+                what belongs to it.
+            CgroupError: one does not go within ten seconds (EBUSY).
+
+        Needs: nothing more.
+        Source: kill(2), pid_namespaces(7), cgroups(7) (cgroup.kill).
+
+        Example:
+            >>> with Process(["sleep", "60"]) as process:
+            ...     process.kill()
+            >>> process.returncode
+            -9
+        """
+        namespaces = Namespace(0) if self.container is None else self.container.namespaces
+        has_bounds = Namespace.PID in namespaces or self._private_cgroup is not None
+        if tree and not has_bounds and not self._settled:
+            raise ValueError(
+                "tree=True: nothing says what belongs to the program. Give its container a PID "
+                "namespace, or limits: Limits() makes a group for it that only counts"
+            )
+        super().kill()  # PID 1 takes all others along
+        if tree:
+            with signals_blocked(), self._settle_lock:
+                if self._private_cgroup is not None:
+                    self._private_cgroup.end_processes()
+
+    def stop(self, grace: float) -> int:
+        """Ask it to end (SIGTERM), kill all of it after the grace time, and wait for that.
+
+        Args:
+            grace: seconds. PID 1 of a container needs all of them, unless it handles SIGTERM or has
+                `init`.
+
+        Returns:
+            Its status.
+
+        Raises:
+            CgroupError: one does not go within ten seconds (EBUSY).
+
+        Needs: nothing more.
+        Source: kill(2), pid_namespaces(7).
+
+        Example:
+            >>> Process(["sleep", "60"]).stop(grace=10)
+            -15
+        """
+        try:
+            self.terminate()
+            self.wait(grace)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            self._end()
+        return self.wait()
+
     def resize(self, rows: int, columns: int) -> None:
         """Set the size of its terminal's window; the foreground gets SIGWINCH if it is another one.
 
@@ -361,22 +455,6 @@ class Process(subprocess.Popen[Any]):
         if self.terminal is None:
             raise ValueError("the program has no terminal: start it with terminal=True")
         termios.tcsetwinsize(self.terminal, check_size(rows, columns))
-
-    def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:  # noqa: A002
-        """Read and write pipes, as subprocess does; no terminal.
-
-        Args:
-            input: what it reads from stdin.
-            timeout: seconds.
-
-        Raises:
-            ValueError: its stdout or stderr is its terminal. Nobody would read that, and the
-                program wait for ever. `terminal.read()` reads it, `pyns.terminal.relay` shows it.
-            subprocess.TimeoutExpired: it has not ended by then.
-        """
-        if self._shows:
-            raise ValueError("communicate() reads pipes, not a terminal: use process.terminal")
-        return super().communicate(input, timeout)
 
     def __exit__(
         self,
@@ -393,7 +471,7 @@ class Process(subprocess.Popen[Any]):
                 self._close_pidfd()
 
     def __del__(self, *args: Any, **options: Any) -> None:
-        if not self._child_created:
+        if not self._child_created or (self._settled and self._pidfd < 0):
             return
         with signals_blocked():  # what a handler raised would be lost, and with it the rest of this
             if self.returncode is None:

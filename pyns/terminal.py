@@ -7,15 +7,14 @@ import math
 import os
 import select
 import signal
-import subprocess
 import termios
 import threading
-import time
 import tty
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from pyns.deadline import Deadline
 from pyns.master import Terminal, size_of
 
 if TYPE_CHECKING:
@@ -28,7 +27,12 @@ _LAST_WORDS = 2**20  # bytes: more than the kernel keeps of what a program has w
 
 
 def relay(
-    process: Process, stdin: int = 0, stdout: int = 1, *, timeout: float | None = None
+    process: Process,
+    stdin: int = 0,
+    stdout: int = 1,
+    *,
+    timeout: float | None = None,
+    cpu_time: float | None = None,
 ) -> int:
     """Connect the caller's terminal with that of a program, until the program ends.
 
@@ -42,13 +46,14 @@ def relay(
         stdin: fd to read from.
         stdout: fd to write to.
         timeout: seconds; the program goes on after them.
+        cpu_time: seconds of CPU time since its start, as for `Process.wait`; likewise.
 
     Returns:
         The program's returncode.
 
     Raises:
         ValueError: it has no terminal, or it is closed.
-        subprocess.TimeoutExpired: it has not ended by then.
+        TimeoutExpired: it has not ended by then; as CpuTimeExpired if `cpu_time` is used up.
         OSError: stdin can't be read, or stdout not be written: EPIPE when nobody reads it.
 
     Needs: nothing.
@@ -67,7 +72,8 @@ def relay(
         signals = undo.enter_context(_signals_caught(process, stdin, stdout))
         undo.enter_context(_raw(stdin))
         undo.enter_context(_not_blocking(terminal))
-        _copy(process, terminal.fileno(), stdin, stdout, signals, timeout)
+        deadline = process._deadline(timeout, cpu_time)
+        _copy(process, terminal.fileno(), stdin, stdout, signals, deadline)
     for number in signals.numbers:
         signal.raise_signal(number)
     return process.wait()
@@ -187,11 +193,10 @@ def _copy(
     stdin: int,
     stdout: int,
     signals: _Signals,
-    timeout: float | None,
+    deadline: Deadline,
 ) -> None:
     """Copy both ways until the program ends, or a signal comes that is to end the caller."""
     typed, shown = _Flow(stdin, terminal), _Flow(terminal, stdout)
-    deadline = None if timeout is None else time.monotonic() + timeout
     has_ended, left = False, _LAST_WORDS
     while not signals.numbers:
         if has_ended and not shown.pending:
@@ -202,8 +207,6 @@ def _copy(
         # who has let go of the terminal reads no more
         flows = (shown,) if shown.ended or has_ended else (shown, typed)
         ready = _wait(flows, signals.wake, -1 if has_ended else process.pidfd, deadline)
-        if not ready:
-            raise subprocess.TimeoutExpired(process.args, timeout or 0)
         if signals.wake in ready:
             os.read(signals.wake, _CHUNK)
         has_ended = has_ended or process.pidfd in ready
@@ -217,10 +220,8 @@ def _copy(
                 flow.pending = _end_of_file(terminal, at_line_end=flow.last == b"\n")
 
 
-def _wait(
-    flows: tuple[_Flow, ...], wake: int, pidfd: int, deadline: float | None
-) -> dict[int, int]:
-    """Return what happened to which fd; nothing when the time is up."""
+def _wait(flows: tuple[_Flow, ...], wake: int, pidfd: int, deadline: Deadline) -> dict[int, int]:
+    """Return what happened to which fd; nothing when the deadline is to be looked at again."""
     events = {wake: select.POLLIN}
     if pidfd >= 0:
         events[pidfd] = select.POLLIN
@@ -231,10 +232,8 @@ def _wait(
     poll = select.poll()
     for fd, event in events.items():
         poll.register(fd, event)
-    milliseconds = None
-    if deadline is not None:
-        milliseconds = max(0, math.ceil((deadline - time.monotonic()) * 1000))
-    return dict(poll.poll(milliseconds))
+    left = deadline.left()
+    return dict(poll.poll(None if left is None else math.ceil(left * 1000)))
 
 
 def _end_of_file(terminal: int, *, at_line_end: bool) -> bytes:

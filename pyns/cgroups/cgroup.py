@@ -308,6 +308,11 @@ class Cgroup:
         """Return those statistics that the usage of a process consists of; otherwise as `stats`."""
         return self._meter.read(USAGE)
 
+    @property
+    def meter(self) -> Meter:
+        """What reads its statistics."""
+        return self._meter
+
     def start_run(self) -> Run:
         """Begin to count what one run uses.
 

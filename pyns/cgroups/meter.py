@@ -13,12 +13,16 @@ from typing import Any
 from pyns.cgroups import stats_v1, stats_v2
 from pyns.cgroups.files import Directory
 from pyns.cgroups.hierarchy import Hierarchy
-from pyns.cgroups.stats import Source, Stats, chosen, collect, integer
+from pyns.cgroups.stats import Source, Stats, chosen, collect, cpu_count, integer
 from pyns.errors import CgroupError
 
 _SOURCES = {1: stats_v1.SOURCES, 2: stats_v2.SOURCES}
 
 _V1_PEAK = "memory.max_usage_in_bytes"
+
+_CPU = frozenset({"cpu_seconds"})
+# those that may be used, since Linux 4.4 in v1
+_CPUS = {1: "cpuset.effective_cpus", 2: "cpuset.cpus.effective"}
 
 # what the usage of a process consists of
 USAGE = frozenset(
@@ -84,6 +88,24 @@ class Meter:
         """
         return _stats(self._tell(wanted)[0], self.earlier_peak)
 
+    def cpu_seconds(self) -> float | None:
+        """Return the CPU time since it was made; None if nothing counts it.
+
+        Raises:
+            CgroupError: the group is removed (ENODEV).
+        """
+        return self.read(_CPU).cpu_seconds
+
+    def cpus(self) -> int:
+        """Return how many CPUs its processes can use at the same time, at most."""
+        count = os.cpu_count() or 1
+        for hierarchy, directory in list(self.directories.items()):
+            if "cpuset" in hierarchy.controllers:
+                with suppress(CgroupError):
+                    listed = cpu_count(directory.text(_CPUS[hierarchy.version]))
+                    count = min(count, listed or count)
+        return count
+
     def snapshot(self) -> Snapshot:
         """Return the texts that tell USAGE; understanding them takes as long and can wait.
 
@@ -136,6 +158,16 @@ class Run:
         except BaseException:
             self.close()
             raise
+
+    def cpu_seconds(self) -> float | None:
+        """Return the CPU time since it began, as `Meter.cpu_seconds`."""
+        now = self._meter.cpu_seconds()
+        before = _understand(self._before, self._earlier_peak).cpu_seconds
+        return None if now is None or before is None else now - before
+
+    def cpus(self) -> int:
+        """Return how many CPUs can be used at the same time, at most."""
+        return self._meter.cpus()
 
     def end(self) -> Stats:
         """Return what the group has used since: `after - before`, and the peak if it was reset.

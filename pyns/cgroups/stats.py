@@ -262,6 +262,18 @@ def nanoseconds(text: str | None) -> float | None:
     return None if count is None else count / 10**9
 
 
+def cpu_count(text: str | None) -> int | None:
+    """Read how many numbers there are in a list such as "0-3,6"; None if it is none."""
+    count = 0
+    for part in (text or "").strip().split(","):
+        first, _, last = part.partition("-")
+        low, high = integer(first), integer(last or first)
+        if low is None or high is None:
+            return None
+        count += high - low + 1
+    return count
+
+
 def flat_keyed(text: str | None) -> dict[str, str]:
     """Read a file of lines "key value"."""
     lines = (line.split() for line in (text or "").splitlines())
