@@ -71,7 +71,8 @@ struct clone_args {
 #define RESOLVE_BENEATH 0x08
 #define RESOLVE_IN_ROOT 0x10
 
-struct open_how {
+/* struct open_how: that name is in fcntl.h since glibc 2.43 */
+struct how_to_open {
 	uint64_t flags, mode, resolve;
 };
 
@@ -272,7 +273,7 @@ static inline int sys_openat(int directory, const char *path, int flags)
 
 static inline int sys_openat2(int directory, const char *path, uint64_t flags, uint64_t resolve)
 {
-	struct open_how how = {.flags = flags, .resolve = resolve};
+	struct how_to_open how = {.flags = flags, .resolve = resolve};
 
 	return (int)RAW(NR_OPENAT2, directory, path, &how, sizeof(how), 0);
 }
@@ -280,7 +281,7 @@ static inline int sys_openat2(int directory, const char *path, uint64_t flags, u
 /* A new file, beneath the directory and through no link. */
 static inline int sys_create(int directory, const char *path, uint64_t mode)
 {
-	struct open_how how = {
+	struct how_to_open how = {
 	    .flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
 	    .mode = mode,
 	    .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS,
