@@ -19,6 +19,10 @@
 #include <sys/vfs.h>
 #include <time.h>
 
+#ifndef PATH_MAX /* <linux/limits.h>: clang has no other limits.h without libc than its own */
+#define PATH_MAX 4096
+#endif
+
 /* the same numbers on every architecture */
 enum {
 	NR_OPEN_TREE = 428,
