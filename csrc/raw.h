@@ -19,6 +19,10 @@
 #include <sys/vfs.h>
 #include <time.h>
 
+#ifndef PATH_MAX /* <linux/limits.h>: clang has no other limits.h without libc than its own */
+#define PATH_MAX 4096
+#endif
+
 /* the same numbers on every architecture */
 enum {
 	NR_OPEN_TREE = 428,
@@ -73,7 +77,8 @@ struct clone_args {
 #define RESOLVE_BENEATH 0x08
 #define RESOLVE_IN_ROOT 0x10
 
-struct open_how {
+/* struct open_how: that name is in fcntl.h since glibc 2.43 */
+struct how_to_open {
 	uint64_t flags, mode, resolve;
 };
 
@@ -274,7 +279,7 @@ static inline int sys_openat(int directory, const char *path, int flags)
 
 static inline int sys_openat2(int directory, const char *path, uint64_t flags, uint64_t resolve)
 {
-	struct open_how how = {.flags = flags, .resolve = resolve};
+	struct how_to_open how = {.flags = flags, .resolve = resolve};
 
 	return (int)RAW(NR_OPENAT2, directory, path, &how, sizeof(how), 0);
 }
@@ -282,7 +287,7 @@ static inline int sys_openat2(int directory, const char *path, uint64_t flags, u
 /* A new file, beneath the directory and through no link. */
 static inline int sys_create(int directory, const char *path, uint64_t mode)
 {
-	struct open_how how = {
+	struct how_to_open how = {
 	    .flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
 	    .mode = mode,
 	    .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS,
