@@ -14,6 +14,7 @@ import signal
 import struct
 from collections.abc import Callable
 from functools import cached_property
+from reprlib import Repr
 from typing import ClassVar, NamedTuple
 
 from pyns.namespaces import Namespace
@@ -40,6 +41,9 @@ MS_REC, MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = (  # mount(2)
 )
 RESOLVE_NO_MAGICLINKS = 0x02  # openat2(2)
 
+
+_SHORT = Repr()  # what is shown of arguments, of which there may be megabytes
+_SHORT.maxlist, _SHORT.maxstring = 50, 500
 
 Keep = Callable[[Callable[[], None]], None]
 
@@ -765,7 +769,7 @@ class Execute(Step):
     environment: tuple[bytes, ...]
 
     def describe(self) -> str:
-        arguments = [os.fsdecode(argument) for argument in self.arguments]
+        arguments = _SHORT.repr([os.fsdecode(argument) for argument in self.arguments])
         if len(self.candidates) == 1:
             return f"execute {quoted(self.candidates[0])} with arguments {arguments}"
         return f"execute {arguments}, the first found of {len(self.candidates)} places in PATH"
