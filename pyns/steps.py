@@ -45,6 +45,8 @@ RESOLVE_NO_MAGICLINKS = 0x02  # openat2(2)
 _SHORT = Repr()  # what is shown of arguments, of which there may be megabytes
 _SHORT.maxlist, _SHORT.maxstring = 50, 500
 
+_NOT_MAPPED = "The user namespace that it is in has no such id"
+
 Keep = Callable[[Callable[[], None]], None]
 
 
@@ -553,6 +555,9 @@ class NewSession(Step):
     def describe(self) -> str:
         return "start a new session"
 
+    def hint(self, error: int) -> str | None:
+        return "It leads a process group already" if error == errno.EPERM else None
+
 
 class SetProcessGroup(Step):
     """Joins a process group, or leads its own (setpgid(2))."""
@@ -566,6 +571,9 @@ class SetProcessGroup(Step):
 
     def operands(self) -> Operands:
         return Operands(value=self.pgid)
+
+    def hint(self, error: int) -> str | None:
+        return "There is no such process group in its session" if error == errno.EPERM else None
 
 
 class SetGroups(Step):
@@ -582,6 +590,13 @@ class SetGroups(Step):
         data = struct.pack(f"={len(self.gids)}I", *self.gids)
         return Operands(value=len(self.gids), data=data)
 
+    def hint(self, error: int) -> str | None:
+        return {
+            errno.EPERM: "It takes CAP_SETGID; and nobody may who has mapped his gid himself, as "
+            "otherwise he could leave a group that is shut out (setgroups in user_namespaces(7))",
+            errno.EINVAL: _NOT_MAPPED,
+        }.get(error)
+
 
 class SetGid(Step):
     """Sets the real, effective and saved gid (setresgid(2))."""
@@ -596,6 +611,11 @@ class SetGid(Step):
     def operands(self) -> Operands:
         return Operands(value=self.gid)
 
+    def hint(self, error: int) -> str | None:
+        return {errno.EPERM: "It takes CAP_SETGID, which root has", errno.EINVAL: _NOT_MAPPED}.get(
+            error
+        )
+
 
 class SetUid(Step):
     """Sets the real, effective and saved uid (setresuid(2))."""
@@ -609,6 +629,11 @@ class SetUid(Step):
 
     def operands(self) -> Operands:
         return Operands(value=self.uid)
+
+    def hint(self, error: int) -> str | None:
+        return {errno.EPERM: "It takes CAP_SETUID, which root has", errno.EINVAL: _NOT_MAPPED}.get(
+            error
+        )
 
 
 class DefaultSignal(Step):
