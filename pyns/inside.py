@@ -122,7 +122,7 @@ class Inside:
                 raise UnknownError
             case steps.NewRoot():
                 self._mounts = {(): self._opened(step.path)}
-            case steps.OpenTree():
+            case steps.OpenTree() | filling.TakeMount():
                 self._hand = self._opened(step.source) if step.recursive else None
             case steps.NewMount(fstype=b"tmpfs"):
                 noexec = bool(step.attributes & MOUNT_ATTR_NOEXEC)

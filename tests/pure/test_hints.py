@@ -145,7 +145,7 @@ def test_a_missing_tap_device_is_told(tmp_path: Path) -> None:
 def test_where_there_is_nothing_to_look_at_the_step_says_what_it_knows() -> None:
     plan = Plan((Clone(Namespace.UTS), SetHostname(b"x")))
     assert hint_for(plan, 1, errno.EPERM) == plan.steps[1].hint(errno.EPERM)
-    maps = Plan((WriteMaps((), (), privileged=True),))
+    maps = Plan((WriteMaps(-1, (), (), privileged=True),))
     assert hint_for(maps, 0, errno.EPERM) == maps.steps[0].hint(errno.EPERM)
 
 
