@@ -18,7 +18,7 @@ from pyns.idmap import Caller, IdMap
 from pyns.kernelfs import Proc
 from pyns.landlock import Landlock
 from pyns.links import Veth
-from pyns.mounts import Tmpfs
+from pyns.mounts import Bind, Tmpfs
 from pyns.namespaces import Namespace
 from pyns.overlay import Overlay
 from pyns.starting import clone_into
@@ -157,6 +157,8 @@ def _mounts() -> Iterator[Finding]:
     yield _started("root: a new tmpfs", Container(namespaces=mount, root=Tmpfs("/"), mounts=()))
     overlay = Overlay("/", lower=["/usr"])
     yield _started("root: an overlay", Container(namespaces=mount, root=overlay, mounts=()))
+    other_ids = Bind("/usr", recursive=False, idmap=[IdMap(1, 0)])
+    yield _started("mount with other ids", Container(namespaces=mount, mounts=[other_ids]))
     namespaces = mount | Namespace.PID | Namespace.USER
     new_proc = Container(namespaces=namespaces, mounts=[Proc()])
     yield _started("proc in a user namespace", new_proc)

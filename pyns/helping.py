@@ -11,6 +11,7 @@ from typing import Any
 
 from pyns import marshal
 from pyns.errors import SpawnError
+from pyns.hints import hint_for
 from pyns.plan import Plan
 from pyns.steps import Keep, WaitForParent
 
@@ -65,5 +66,5 @@ def explain_help(plan: Plan, report: Any, failure: Exception) -> SpawnError:
     said = getattr(failure, "strerror", None)
     if said in (None, os.strerror(report.error)):
         said = str(failure)
-    hint = step.hint(report.error) or said
+    hint = hint_for(plan, report.index, report.error) or said
     return SpawnError(report.error, step, report.index, len(plan), hint)

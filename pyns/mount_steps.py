@@ -116,6 +116,7 @@ class TakeMount(Step):
     """Takes a copy of what is mounted, made by the parent with other ids (mount_setattr(2))."""
 
     kind = "take_mount"
+    calls = "fcntl"
     source: bytes
     recursive: bool
     id_map: tuple[str, ...]  # inside, outside, count; empty: those of the user namespace

@@ -25,7 +25,7 @@ _IMPLIED = (
     steps.RestoreSignalMask,
 )
 # Those that begin a mount in hand, and those that go on with it.
-_BEGIN = (steps.OpenTree, steps.NewMount, filling.TakeUp)
+_BEGIN = (steps.OpenTree, steps.NewMount, filling.TakeMount, filling.TakeUp)
 _GO_ON = (
     steps.SetAttributes,
     filling.MakeDirectory,

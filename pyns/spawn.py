@@ -19,6 +19,7 @@ from pyns.companions import Companions
 from pyns.container import USER_LIMITS, Container
 from pyns.errors import NotPermittedError, SpawnError, noted
 from pyns.helping import helping
+from pyns.hints import hint_for
 from pyns.idmap import Caller
 from pyns.idmapped import open_trees
 from pyns.init import open_init, read_start
@@ -253,7 +254,9 @@ def explain(plan: Plan, index: int, error: int, command: Command) -> OSError:
             name = step.path if command.cwd_name is None else command.cwd_name
         told = OSError(error, os.strerror(error), name)
         told.add_note(f"step {index + 1} of {len(plan)}: {step.describe()}")
+        if (advice := hint_for(plan, index, error)) is not None:
+            told.add_note(advice)
         return told
     refused = error in (errno.EPERM, errno.EACCES) and isinstance(step, _OF_SUBPROCESS)
     kind = NotPermittedError if refused else SpawnError
-    return kind(error, step, index, len(plan), step.hint(error))
+    return kind(error, step, index, len(plan), hint_for(plan, index, error))

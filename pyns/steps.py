@@ -14,6 +14,7 @@ import signal
 import struct
 from collections.abc import Callable
 from functools import cached_property
+from reprlib import Repr
 from typing import ClassVar, NamedTuple
 
 from pyns.namespaces import Namespace
@@ -40,6 +41,11 @@ MS_REC, MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = (  # mount(2)
 )
 RESOLVE_NO_MAGICLINKS = 0x02  # openat2(2)
 
+
+_SHORT = Repr()  # what is shown of arguments, of which there may be megabytes
+_SHORT.maxlist, _SHORT.maxstring = 50, 500
+
+_NOT_MAPPED = "The user namespace that it is in has no such id"
 
 Keep = Callable[[Callable[[], None]], None]
 
@@ -549,6 +555,9 @@ class NewSession(Step):
     def describe(self) -> str:
         return "start a new session"
 
+    def hint(self, error: int) -> str | None:
+        return "It leads a process group already" if error == errno.EPERM else None
+
 
 class SetProcessGroup(Step):
     """Joins a process group, or leads its own (setpgid(2))."""
@@ -562,6 +571,9 @@ class SetProcessGroup(Step):
 
     def operands(self) -> Operands:
         return Operands(value=self.pgid)
+
+    def hint(self, error: int) -> str | None:
+        return "There is no such process group in its session" if error == errno.EPERM else None
 
 
 class SetGroups(Step):
@@ -578,6 +590,13 @@ class SetGroups(Step):
         data = struct.pack(f"={len(self.gids)}I", *self.gids)
         return Operands(value=len(self.gids), data=data)
 
+    def hint(self, error: int) -> str | None:
+        return {
+            errno.EPERM: "It takes CAP_SETGID; and nobody may who has mapped his gid himself, as "
+            "otherwise he could leave a group that is shut out (setgroups in user_namespaces(7))",
+            errno.EINVAL: _NOT_MAPPED,
+        }.get(error)
+
 
 class SetGid(Step):
     """Sets the real, effective and saved gid (setresgid(2))."""
@@ -592,6 +611,11 @@ class SetGid(Step):
     def operands(self) -> Operands:
         return Operands(value=self.gid)
 
+    def hint(self, error: int) -> str | None:
+        return {errno.EPERM: "It takes CAP_SETGID, which root has", errno.EINVAL: _NOT_MAPPED}.get(
+            error
+        )
+
 
 class SetUid(Step):
     """Sets the real, effective and saved uid (setresuid(2))."""
@@ -605,6 +629,11 @@ class SetUid(Step):
 
     def operands(self) -> Operands:
         return Operands(value=self.uid)
+
+    def hint(self, error: int) -> str | None:
+        return {errno.EPERM: "It takes CAP_SETUID, which root has", errno.EINVAL: _NOT_MAPPED}.get(
+            error
+        )
 
 
 class DefaultSignal(Step):
@@ -765,7 +794,7 @@ class Execute(Step):
     environment: tuple[bytes, ...]
 
     def describe(self) -> str:
-        arguments = [os.fsdecode(argument) for argument in self.arguments]
+        arguments = _SHORT.repr([os.fsdecode(argument) for argument in self.arguments])
         if len(self.candidates) == 1:
             return f"execute {quoted(self.candidates[0])} with arguments {arguments}"
         return f"execute {arguments}, the first found of {len(self.candidates)} places in PATH"

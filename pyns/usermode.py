@@ -252,4 +252,18 @@ def _await(ready: int, said: int, name: str) -> None:
     if os.read(ready, 1) == b"":
         lines = os.pread(said, 4096, 0).decode(errors="replace").splitlines()
         lines = [line for line in lines if line and not line.startswith("Failed to send")]
-        raise OSError(errno.ENETDOWN, f"{name} said: {'; '.join(lines)}")
+        told = [f"{name} said: {'; '.join(lines)}", why_no_tap()]
+        raise OSError(errno.ENETDOWN, ". ".join(filter(None, told)))
+
+
+def why_no_tap(tun: str = "/dev/net/tun") -> str | None:
+    """Return what is wrong with the device that makes other devices; None for nothing.
+
+    Args:
+        tun: its path.
+    """
+    if not os.path.exists(tun):
+        return f"There is no {tun}. As root: modprobe tun"
+    if not os.access(tun, os.R_OK | os.W_OK, effective_ids=True):
+        return f"{tun} is not to be opened by uid {os.geteuid()}. As root: chmod 666 {tun}"
+    return None

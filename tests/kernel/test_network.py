@@ -616,4 +616,5 @@ class TestProgram:
         true = shutil.which("true")
         monkeypatch.setenv("PATH", str(tmp_path))
         error = failure(Container(network=[UserNetwork()]), (str(true),))
-        assert (error.errno, error.hint) == (errno.ENETDOWN, "pasta said: cannot")
+        assert error.errno == errno.ENETDOWN
+        assert str(error.hint).startswith("pasta said: cannot")

@@ -484,6 +484,11 @@ HINTED: dict[type[Step], set[int]] = {
     AddVeth: {errno.EPERM, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EHOSTUNREACH},
     MoveDevice: {errno.EPERM, errno.EINVAL, errno.ENETUNREACH, errno.EHOSTUNREACH},
     StartUserNetwork: {errno.ENOENT},
+    NewSession: {errno.EPERM},
+    SetProcessGroup: {errno.EPERM},
+    SetGroups: {errno.EPERM, errno.EINVAL},
+    SetGid: {errno.EPERM, errno.EINVAL},
+    SetUid: {errno.EPERM, errno.EINVAL},
 }
 # a hint begins as a sentence does, or with the name of a parameter or system call
 HINT = re.compile(r"(?:[A-Z]|root= |source |clone3 )[^\n]*[^\s.]")
