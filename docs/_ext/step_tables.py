@@ -8,6 +8,7 @@ import itertools
 import pkgutil
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
@@ -44,8 +45,9 @@ BY_TYPE: dict[str, tuple[Any, ...]] = {
 def kinds() -> Iterator[type[Step]]:
     """Yield the classes of steps in the order of their definition."""
     for found in pkgutil.walk_packages(pyns.__path__, "pyns."):
-        if found.name != "pyns.__main__" and not found.name.startswith("pyns._"):
-            importlib.import_module(found.name)
+        if not found.name.startswith("pyns._"):
+            with suppress(ImportError):  # of an extra
+                importlib.import_module(found.name)
     seen: list[type[Step]] = [Step]
     for cls in seen:
         seen += [each for each in cls.__subclasses__() if each not in seen]
