@@ -316,6 +316,8 @@ for mount in Proc("/mnt"), Sysfs("/mnt"), Bind("/proc", "/mnt", recursive=False)
     done = run(outer, [sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd="/")
     assert (done.returncode, done.stderr) == (0, "")
     made, sysfs, bound = done.stdout.splitlines()
-    assert made.startswith(f"new_mount {errno.EPERM} A new /proc shows")
+    assert made.startswith(
+        f"new_mount {errno.EPERM} Mounts lie over the caller's /proc (/proc/keys)"
+    )
     assert sysfs.startswith(f"new_mount {errno.EPERM} A new /sys shows")
     assert bound.startswith(f"open_tree {errno.EINVAL} In a user namespace mounts are locked")
