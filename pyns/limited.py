@@ -101,10 +101,12 @@ class LimitedPopen(subprocess.Popen[Any]):
 
     def _wait_until(self, deadline: Deadline) -> None:
         poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
+        if self._pidfd >= 0:
+            poll.register(self._pidfd, select.POLLIN)
         left: float | None = 0.0
         while self.returncode is None:
-            if not poll.poll(None if left is None else math.ceil(left * 1000)):
+            # without a pidfd it had ended before one could be opened
+            if self._pidfd >= 0 and not poll.poll(None if left is None else math.ceil(left * 1000)):
                 left = deadline.left()
                 continue
             with self._waitpid_lock:  # type: ignore[attr-defined]

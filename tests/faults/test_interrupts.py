@@ -117,6 +117,8 @@ if os.geteuid() == 0:  # with a thread that helps
 WORKS = {
     "run": "run(box, ['true'], capture_output=True)",
     "run that waits": "run(box, ['sleep', '0.01'])",
+    "run that is ended": "with suppress(subprocess.TimeoutExpired):\n"
+    "    run(box, ['sleep', '60'], timeout=0.01, capture_output=True)",
     "with": "with clone_into(box, ['true'], stdout=subprocess.PIPE) as process:\n"
     "    process.communicate()",
 }

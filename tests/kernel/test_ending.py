@@ -181,6 +181,20 @@ class TestTimeout:
         os.kill(int(done.stdout), signal.SIGKILL)
         assert (done.reason, done.returncode) == (Reason.TIMEOUT, 3)
 
+    def test_of_a_wait_in_a_loop_ends_it(self, box: Container, witness: Witness) -> None:
+        async def main() -> None:
+            process = await aio.create_subprocess_exec(
+                box, *witness.command("sleep"), pass_fds=[witness.writer]
+            )
+            with pytest.raises(TimeoutExpired) as caught:
+                await process.wait(timeout=0.1)
+            assert process.returncode == -signal.SIGKILL
+            assert process.reason == caught.value.reason == Reason.TIMEOUT
+            assert caught.value.usage is process.usage is not None
+
+        asyncio.run(main())
+        witness.check_all_gone()
+
     @pytest.mark.usefixtures("limits")
     def test_of_a_group_that_is_frozen(self, witness: Witness) -> None:
         box = Container(namespaces=Namespace(0), limits=SOME)
@@ -279,6 +293,17 @@ class TestCpuTime:
             process.wait()
             assert process.wait(cpu_time=0.01) == -signal.SIGKILL
         assert process.reason == Reason.SIGNALED
+
+    @pytest.mark.usefixtures("limits")
+    def test_of_a_wait_in_a_loop_ends_it(self) -> None:
+        async def main() -> None:
+            box = Container(namespaces=Namespace(0), limits=Limits())
+            process = await aio.create_subprocess_shell(box, "while :; do :; done")
+            with pytest.raises(CpuTimeExpired):
+                await process.wait(cpu_time=0.05)
+            assert process.reason == Reason.CPU_TIME
+
+        asyncio.run(main())
 
     @pytest.mark.usefixtures("limits")
     def test_in_a_group_that_was_given_is_of_this_run(self) -> None:
@@ -430,6 +455,12 @@ class TestCommunicate:
                 process.communicate(output_max=4)
             process.kill()
         assert caught.value.output == b"y\ny\n"
+
+    def test_after_the_end_is_about_nothing(self) -> None:
+        with clone_into(NOTHING, ["echo", "x"], stdout=PIPE) as process:
+            assert process.communicate(output_max=10) == (b"x\n", None)
+        assert process.communicate(timeout=0) == (b"x\n", None)
+        assert process.wait(timeout=0) == 0
 
 
 class TestKill:

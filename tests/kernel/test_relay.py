@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from pyns import Completed, Container, Namespace, Process, clone_into, run
+from pyns import Completed, Container, Limits, Namespace, Process, Reason, clone_into, run
 from pyns.terminal import relay
 
 TIMEOUT = 20  # seconds, for what is to come of itself
@@ -291,6 +291,13 @@ class TestRun:
     def test_with_a_terminal_kills_when_time_is_up(self) -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             run(NOTHING, ["sleep", "60"], terminal=True, timeout=0.1)
+
+    @pytest.mark.usefixtures("limits")
+    def test_with_a_terminal_kills_when_cpu_time_is_used(self) -> None:
+        box = Container(namespaces=Namespace(0), limits=Limits())
+        burn = ["sh", "-c", "while :; do :; done"]
+        done = run(box, burn, terminal=True, cpu_time=0.1, verdict=True)
+        assert (done.reason, done.stdout) == (Reason.CPU_TIME, None)
 
     def test_with_a_terminal_returns_status_and_no_output(self, capfd: Any) -> None:
         done: Completed = run(NOTHING, ["sh", "-c", "echo shown; exit 7"], terminal=True)
