@@ -53,7 +53,7 @@ LAYERS = (
         "pyns.scheduling",
         "pyns.seccomp",
     },
-    {"pyns.idmap", "pyns.mount_steps", "pyns.netlink", "pyns.terminal_steps"},
+    {"pyns.idmap", "pyns.mount_steps", "pyns.netlink", "pyns.terminal_steps", "pyns.timing"},
     {"pyns.cgroups.systemd"},
     {"pyns.steps", "pyns.cgroups.cgroup", "pyns.cgroups.sweeping"},
     {"pyns.cgroups.limiting"},
