@@ -16,6 +16,7 @@ from resource import struct_rusage
 from types import TracebackType
 from typing import Any
 
+from pyns import log
 from pyns.cgroups import Cgroup, Stats
 from pyns.cgroups.meter import Meter, Run
 from pyns.command import (
@@ -336,6 +337,7 @@ class Process(LimitedPopen):
     def _handle_exitstatus(self, sts: int, *_: Any) -> None:
         super()._handle_exitstatus(sts)  # type: ignore[misc]
         self._wall = time.monotonic() - self._start
+        log.debug("pid %d ended after %.6f s: %d", self.pid, self._wall, self.returncode)
 
     def _settle(self, *, blocking: bool) -> None:
         """Once it has ended: note what it has used, and remove its group; until that is done."""

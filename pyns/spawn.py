@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import NamedTuple
 
-from pyns import kernel, marshal
+from pyns import kernel, log, marshal
 from pyns.cgroups import Cgroup
 from pyns.cgroups.cgroup import Entry
 from pyns.command import Command
@@ -181,6 +181,7 @@ def spawn(
                 helping(plan, setup.waiting, child.report, child.companions.add)
             )
         times = marshal.time_steps(child.report, len(plan)) if child.is_timed else None
+        log.debug("start a program:\n%s", plan)
         marshal.spawn_packed(packed, signal_mask, child.report)
         if times is not None:
             child.timing = timings(plan, list(times))
@@ -190,7 +191,10 @@ def spawn(
         if handover is not None and child.report.error == 0:
             child.terminal = receive(handover)
     if child.report.error:
-        raise explain(plan, child.report.index, child.report.error, command)
+        failure = explain(plan, child.report.index, child.report.error, command)
+        log.debug("it is refused: %s", failure)
+        raise failure
+    log.debug("it is pid %d", child.report.pid)
 
 
 class Setup(NamedTuple):
