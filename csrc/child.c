@@ -417,6 +417,16 @@ static int run_step(struct child *child, const struct step *step)
 	}
 }
 
+void note_time(const struct child *child, uint32_t step)
+{
+	struct timespec now;
+
+	if (child->report->times == NULL)
+		return;
+	sys_clock_gettime(CLOCK_MONOTONIC, &now);
+	child->report->times[step] = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 void run_child(void *argument)
 {
 	struct child *child = argument;
@@ -424,6 +434,7 @@ void run_child(void *argument)
 
 	for (uint32_t i = child->first; i < child->count && r == 0; i++) {
 		child->report->index = i;
+		note_time(child, i);
 		r = run_step(child, &child->steps[i]);
 	}
 	child->report->error = -r;

@@ -210,9 +210,14 @@ static void clone_and_wait(struct clone_args *args, struct child *child)
 {
 	bool hides = takes_flag(child);
 	bool in_turn = lend_memory(hides);
+	long pid;
 
+	for (uint32_t i = 0; i < child->first; i++)
+		note_time(child, i);
 	/* CLONE_VFORK: back when the child executes its program or is dead. */
-	take_outcome(child, clone3_call(args, run_child, child));
+	pid = clone3_call(args, run_child, child);
+	note_time(child, child->count);
+	take_outcome(child, pid);
 	take_back_memory(hides, in_turn, child->report->pid);
 }
 
@@ -292,7 +297,12 @@ int spawn(const char *steps, size_t steps_size, const char *text, size_t text_si
 	child.first = (uint32_t)clone + 1;
 	child.count = (uint32_t)count;
 	stacks = has_step(&child, STEP_CLONE_AGAIN) ? 2 : 1;
-	*ret_report = (struct report){.pid = -1, .pidfd = -1, .index = (uint32_t)clone};
+	*ret_report = (struct report){
+	    .pid = -1,
+	    .pidfd = -1,
+	    .index = (uint32_t)clone,
+	    .times = ret_report->times,
+	};
 	r = map_block(stacks, (size_t)child.steps[count - 1].count + 2, &block);
 	if (r < 0) {
 		ret_report->error = -r;

@@ -113,6 +113,8 @@ struct report {
 	uint32_t index;
 	int32_t error;
 	uint32_t gate; /* of STEP_WAIT_FOR_PARENT: a futex */
+	uint64_t *
+	    times; /* NULL, or room for when each step begins and all are over: CLOCK_MONOTONIC, ns */
 };
 
 /*

@@ -471,6 +471,11 @@ static inline int sys_futex_wake(const void *word)
 	return (int)RAW(SYS_futex, word, FUTEX_WAKE, INT_MAX, 0, 0);
 }
 
+static inline int sys_clock_gettime(int clock, struct timespec *ret_time)
+{
+	return (int)RAW(SYS_clock_gettime, clock, ret_time, 0, 0, 0);
+}
+
 static inline int sys_setsid(void)
 {
 	return (int)RAW(SYS_setsid, 0, 0, 0, 0, 0);

@@ -53,6 +53,9 @@ struct child {
 
 _Noreturn void run_child(void *child);
 
+/* Notes when a step begins, if that is asked for. */
+void note_time(const struct child *child, uint32_t step);
+
 /*
  * Around the clone. hides: the child becomes somebody else, or goes where others are, who are to be kept from
  * our memory. take_back_memory gets what lend_memory returned, and the pid of the child if it runs.

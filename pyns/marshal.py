@@ -27,6 +27,12 @@ def new_report() -> Any:
     return ffi.new("struct report *", {"pid": -1, "pidfd": -1})
 
 
+def time_steps(report: Any, count: int) -> Any:
+    """Have a spawn note when each step begins; return where, to be kept until it is over."""
+    report.times = times = ffi.new("uint64_t[]", count + 1)
+    return times
+
+
 Packed = tuple[bytes, bytes]  # the array of struct step, and the text that it points into
 
 

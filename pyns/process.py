@@ -16,6 +16,7 @@ from resource import struct_rusage
 from types import TracebackType
 from typing import Any
 
+from pyns import log
 from pyns.cgroups import Cgroup, Stats
 from pyns.cgroups.meter import Meter, Run
 from pyns.command import (
@@ -41,6 +42,7 @@ from pyns.options import Stream
 from pyns.reason import Reason, reason_of_status
 from pyns.signals import signals_blocked
 from pyns.spawn import Child, spawn
+from pyns.timing import Timing
 from pyns.usage import Usage, of_group, of_process
 
 _NO_PIPES = (-1,) * 6
@@ -54,6 +56,7 @@ class Process(LimitedPopen):
         args: as for subprocess.Popen, like all other arguments.
         container: what to isolate; None for nothing.
         terminal: whether it has a controlling terminal of its own, see `clone_into`.
+        timing: whether it is noted how long each step of its start takes.
 
     Attributes:
         container: what it was given, or what it has of that of the process whose container it
@@ -63,6 +66,8 @@ class Process(LimitedPopen):
             end is b"". Closing it, as the end of `with` does, hangs up (SIGHUP).
         usage: what it has used; None until its end was noticed (poll, wait, communicate, with).
         reason: what ended it; likewise.
+        timing: a `pyns.timing.Timing` for each step of its start, to be printed; None unless asked
+            for.
 
     Raises:
         ValueError: preexec_fn was given (Python can't run in the child), or args make no sense.
@@ -80,6 +85,7 @@ class Process(LimitedPopen):
     container: Container | None
     cgroup: Cgroup | None = None
     terminal: Terminal | None = None
+    timing: tuple[Timing, ...] | None = None
 
     _pidfd = -1
     _told = -1  # fd on which its init tells how the program ended
@@ -100,13 +106,14 @@ class Process(LimitedPopen):
         *args: Any,
         container: Container | None = None,
         terminal: Size = False,
+        timing: bool = False,
         **options: Any,
     ) -> None:
         if container is not None and not isinstance(container, Container):
             raise TypeError(f"container={container!r} is not a Container")
         self.container = container
         self._is_plain = container is None
-        self._size = parse_size(terminal)
+        self._size, self._is_timed = parse_size(terminal), timing
         self._settle_lock = threading.Lock()
         try:
             # What a signal handler raises comes before the program is there, or when it is known
@@ -215,7 +222,7 @@ class Process(LimitedPopen):
         argv = split_arguments(args, shell, executable)
         program = argv[0] if executable is None else executable
         sys.audit("subprocess.Popen", program, argv, cwd, env)
-        container, child = self.container or _NOT_ISOLATED, Child()
+        container, child = self.container or _NOT_ISOLATED, Child(is_timed=self._is_timed)
         if env is None and container.env is not None:
             env = container.environment
         pipes = (p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
@@ -249,7 +256,7 @@ class Process(LimitedPopen):
                 self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
             self.pid, self._pidfd = child.report.pid, child.report.pidfd
             self._owner, self._private_cgroup = os.getpid(), child.private_cgroup
-            self._told, self.terminal = child.told, child.terminal
+            self._told, self.terminal, self.timing = child.told, child.terminal, child.timing
             self._shows = self.terminal is not None and -1 in (c2pwrite, errwrite)
             if container.network:
                 self._companions = child.companions
@@ -330,6 +337,7 @@ class Process(LimitedPopen):
     def _handle_exitstatus(self, sts: int, *_: Any) -> None:
         super()._handle_exitstatus(sts)  # type: ignore[misc]
         self._wall = time.monotonic() - self._start
+        log.debug("pid %d ended after %.6f s: %d", self.pid, self._wall, self.returncode)
 
     def _settle(self, *, blocking: bool) -> None:
         """Once it has ended: note what it has used, and remove its group; until that is done."""

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import NamedTuple
 
-from pyns import kernel, marshal
+from pyns import kernel, log, marshal
 from pyns.cgroups import Cgroup
 from pyns.cgroups.cgroup import Entry
 from pyns.command import Command
@@ -41,6 +41,7 @@ from pyns.steps import (
     Unshare,
     WaitForParent,
 )
+from pyns.timing import Timing, timings
 
 # What clone3 says of the cgroup to be born in, and of nothing else (clone(2)).
 _BIRTH_ERRORS = {errno.EACCES, errno.EBUSY, errno.EOPNOTSUPP, errno.ENOENT, errno.ENODEV}
@@ -65,9 +66,12 @@ class Child:
         companions: what there is outside for it.
         told: fd on which its init tells what becomes of the program; -1 without one.
         terminal: master end of its terminal; None without one.
+        timing: how long its steps took, if that is asked for by `is_timed`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_timed: bool = False) -> None:
+        self.is_timed = is_timed
+        self.timing: tuple[Timing, ...] | None = None
         self.report = marshal.new_report()
         self.private_cgroup: Cgroup | None = None
         self.companions = Companions()
@@ -176,14 +180,21 @@ def spawn(
             opened_files.enter_context(
                 helping(plan, setup.waiting, child.report, child.companions.add)
             )
+        times = marshal.time_steps(child.report, len(plan)) if child.is_timed else None
+        log.debug("start a program:\n%s", plan)
         marshal.spawn_packed(packed, signal_mask, child.report)
+        if times is not None:
+            child.timing = timings(plan, list(times))
         if init is not None and child.report.error == 0:
             index, child.report.error = read_start(child.told, child.report.pidfd)
             child.report.index = child.report.index if index is None else index
         if handover is not None and child.report.error == 0:
             child.terminal = receive(handover)
     if child.report.error:
-        raise explain(plan, child.report.index, child.report.error, command)
+        failure = explain(plan, child.report.index, child.report.error, command)
+        log.debug("it is refused: %s", failure)
+        raise failure
+    log.debug("it is pid %d", child.report.pid)
 
 
 class Setup(NamedTuple):

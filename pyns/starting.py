@@ -33,6 +33,7 @@ def clone_into(
     args: Arguments,
     *,
     terminal: Size = False,
+    timing: bool = False,
     **popen_options: Unpack[PopenOptions],
 ) -> Process:
     """Start a program in a new container, or in one that is running.
@@ -51,6 +52,7 @@ def clone_into(
             its stdin, stdout and stderr unless these are given. True: as large as the caller's, or
             24 rows of 80 columns; else (rows, columns), or what os.get_terminal_size says. It is
             opened in the /dev/pts that the program sees: with `Dev`, the container's own.
+        timing: whether it is noted how long each step takes, for `Process.timing`.
         popen_options: stdin, stdout, env, cwd, text, ... of subprocess.Popen. `pass_fds` may be a
             mapping as well, from numbers inside to fds. `cwd`, `executable` and the shell are those
             inside; names of a `user` and of groups are looked up outside.
@@ -77,7 +79,7 @@ def clone_into(
         0
     """
     process = Process.__new__(Process)
-    start(process, target, args, terminal, popen_options)
+    start(process, target, args, terminal, popen_options, timing=timing)
     return process
 
 
@@ -87,11 +89,15 @@ def start(
     args: Arguments,
     terminal: Size,
     options: PopenOptions,
+    *,
+    timing: bool = False,
 ) -> None:
     """Start a program as a Process that the caller has already: a handler may raise at any time."""
     try:
         with _container_of(target) as container:
-            Process.__init__(process, args, container=container, terminal=terminal, **options)
+            Process.__init__(
+                process, args, container=container, terminal=terminal, timing=timing, **options
+            )
         if container is not target:
             # not what is closed now
             process.container = replace(container, join=(), cgroup=None)

@@ -391,6 +391,7 @@ class NewRoot(Step):
         return {
             errno.ENOENT: "root= is a directory that exists",
             errno.ENOTDIR: "root= is a directory, not an image or an archive",
+            errno.ENOSPC: "The mount namespace has as many mounts as fs.mount-max (sysctl) allows",
         }.get(error)
 
 

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 from weakref import WeakSet
 
+from pyns import log
 from pyns.cgroups import (
     delegation,
     freezing,
@@ -130,6 +131,7 @@ class Cgroup:
             for hierarchy, write in writes:
                 limiting.put(hierarchy, group._directories[hierarchy], write)
             undo.pop_all()
+        log.debug("made the cgroup %s", ", ".join(group.paths))
         return group
 
     @classmethod
@@ -576,6 +578,7 @@ class Cgroup:
 
     def _forget(self, hierarchy: Hierarchy) -> None:
         directory = self._directories.pop(hierarchy)
+        log.debug("removed the cgroup %s", directory.path)
         placing.remove_above(directory.path)
         directory.close()
 

@@ -168,8 +168,8 @@ def joined(_: Path, target: Process) -> Spawn:
 
 
 def with_terminal(_: Path) -> Spawn:
-    """A terminal, whose owner is the user that the program is."""
-    options: dict[str, Any] = {"terminal": (24, 80)}
+    """A terminal, whose owner is the user that the program is; each step is timed."""
+    options: dict[str, Any] = {"terminal": (24, 80), "timing": True}
     if PRIVILEGED:
         options["user"] = 65534
     return Spawn(Container(mounts=(Proc(), Dev())), options)
@@ -294,8 +294,8 @@ FAILURES: dict[str, tuple[int, ...]] = {
 }
 # Those that can't fail with the arguments that they have here, by who calls: "" is anybody.
 INFALLIBLE = {
-    "": "close exit_group futex:wake munmap prctl:get_dumpable prctl:set_dumpable rt_sigprocmask "
-    "umask",
+    "": "clock_gettime close exit_group futex:wake munmap prctl:get_dumpable prctl:set_dumpable "
+    "rt_sigprocmask umask",
     # a child that is there, and the caller's own
     "caller": "kill wait4",
     # what pyns-init does to itself; a pipe that is empty, and whose other end is the caller's
@@ -501,8 +501,8 @@ class TestNothingIsForgotten:
                 if call.role.startswith("child"):
                     kind = result.plan.steps[call.step].kind
                     made.setdefault(kind, set()).add(call.name.partition(":")[0])
-        # any may close what it has opened; who has cloned again, or failed, ends
-        ends = {"close", "exit_group"}
+        # any may be timed, and close what it has opened; who has cloned again, or failed, ends
+        ends = {"clock_gettime", "close", "exit_group"}
         assert {k: calls - named[k] for k, calls in made.items() if calls - named[k] - ends} == {}
 
     def test_every_call_of_the_shim_is_made(self, recorded: list[Any]) -> None:

@@ -53,7 +53,7 @@ LAYERS = (
         "pyns.scheduling",
         "pyns.seccomp",
     },
-    {"pyns.idmap", "pyns.mount_steps", "pyns.netlink", "pyns.terminal_steps"},
+    {"pyns.idmap", "pyns.mount_steps", "pyns.netlink", "pyns.terminal_steps", "pyns.timing"},
     {"pyns.cgroups.systemd"},
     {"pyns.steps", "pyns.cgroups.cgroup", "pyns.cgroups.sweeping"},
     {"pyns.cgroups.limiting"},
@@ -88,6 +88,7 @@ LAYERS = (
         "pyns.companions",
         "pyns.errors",
         "pyns.kernel",
+        "pyns.log",
         "pyns.sizes",
         "pyns.syscalls",
         "pyns.value",
@@ -216,7 +217,7 @@ def test_importing_pyns_imports_nothing_that_is_slow() -> None:
 
 
 def test_cgroups_know_nothing_of_spawning() -> None:
-    allowed = {"pyns.errors", "pyns.sizes"}
+    allowed = {"pyns.errors", "pyns.log", "pyns.sizes"}
     outside = [
         str(found)
         for found in INTERNAL

@@ -452,7 +452,7 @@ HINTED: dict[type[Step], set[int]] = {
     AttachRoot: {errno.ENOENT},
     SetNamespaces: {errno.EPERM, errno.EINVAL, errno.EUSERS, errno.ESRCH},
     CloneAgain: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS, errno.ENOMEM},
-    NewRoot: {errno.ENOENT, errno.ENOTDIR},
+    NewRoot: {errno.ENOENT, errno.ENOTDIR, errno.ENOSPC},
     OpenTree: {errno.ENOENT, errno.EINVAL},
     TakeMount: {errno.EPERM, errno.EINVAL},
     NewMount: {errno.EPERM, errno.ENODEV},
