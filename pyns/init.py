@@ -118,6 +118,18 @@ def _exit_errno(pidfd: int) -> int:
     return errno.ECANCELED
 
 
+def program_of(pid: int) -> int:
+    """Return the pid of the program whose init a process is; of any other process, its own.
+
+    Who merely calls himself so is in the same cgroups as his children.
+    """
+    if Path(f"/proc/{pid}/comm").read_bytes() != ExecuteInit.NAME + b"\n":
+        return pid
+    # the oldest first, and with the program ends the init
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(children[0]) if children else pid
+
+
 def read_status(told: int) -> int | None:
     """Return the wait status of the program; None when pyns-init was killed before it ended."""
     message = _read(told, _ENDED)
