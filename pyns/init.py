@@ -9,6 +9,7 @@ import select
 import struct
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 from pyns.descriptors import copy_clear_of
 from pyns.errors import SpawnError, noted
