@@ -19,6 +19,7 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #include "raw.h"
 
@@ -295,6 +296,72 @@ static int clone_again(struct child *child, uint64_t namespaces)
 	sys_exit_group(0);
 }
 
+struct visit {
+	const char *tasks;
+	uint64_t count;
+	int result; /* fd of the namespace, or -errno */
+};
+
+static int enter_and_unshare(const struct visit *visit)
+{
+	struct step enter = {0};
+	int r = 0;
+
+	for (uint64_t i = 0; i < visit->count && r == 0; i++) {
+		memcpy(&enter.fd, visit->tasks + i * sizeof(enter.fd), sizeof(enter.fd));
+		r = enter_cgroup(&enter);
+	}
+	if (r == 0)
+		r = sys_unshare(CLONE_NEWCGROUP);
+	return r < 0 ? r : sys_openat(AT_FDCWD, "/proc/self/ns/cgroup", O_RDONLY | O_CLOEXEC);
+}
+
+static void pay_visit(void *argument)
+{
+	struct visit *visit = argument;
+
+	visit->result = enter_and_unshare(visit);
+	sys_exit_group(0);
+}
+
+/*
+ * A cgroup namespace shows as / what its maker is in. Who is not to be in there himself, and could
+ * perhaps not come back, sends a child. It shares his fds, and leaves the namespace among them.
+ */
+static int show_cgroups(const struct step *step, const char *text)
+{
+	char stack[8192] __attribute__((aligned(16)));
+	const int32_t pid_inside = (int32_t)step->flags;
+	struct visit visit = {
+	    .tasks = text, .count = step->value, .result = -ECANCELED, /* killed on the way */
+	};
+	struct clone_args args = {
+	    .flags = CLONE_VM | CLONE_VFORK | CLONE_FILES,
+	    .stack = (uint64_t)(uintptr_t)stack,
+	    .stack_size = sizeof(stack),
+	};
+	long pid;
+	int r;
+
+	if (step->fd >= 0) {
+		args.flags |= CLONE_INTO_CGROUP;
+		args.cgroup = (uint64_t)step->fd;
+	}
+	if (pid_inside != 0) {
+		args.set_tid = (uint64_t)(uintptr_t)&pid_inside;
+		args.set_tid_size = 1;
+	}
+	pid = clone3_call(&args, pay_visit, &visit);
+	if (pid < 0)
+		return (int)pid;
+	sys_wait4((int)pid, NULL, __WALL);
+	if (visit.result < 0)
+		return visit.result;
+	r = sys_setns(visit.result, CLONE_NEWCGROUP);
+	sys_close(visit.result);
+	return r;
+}
+
 /* Its environment is empty. The fd of the program itself is close-on-exec, unlike those it keeps. */
 static int execute_init(const struct step *step, const char *text)
 {
@@ -319,6 +386,8 @@ static int run_step(struct child *child, const struct step *step)
 		return sys_setns(step->fd, step->flags);
 	case STEP_CLONE_AGAIN:
 		return clone_again(child, step->flags);
+	case STEP_SHOW_CGROUPS:
+		return show_cgroups(step, text);
 	case STEP_HIDE_MEMORY:
 		return sys_prctl(PR_SET_DUMPABLE, 0);
 	case STEP_WRITE_PROC:

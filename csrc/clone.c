@@ -19,6 +19,17 @@ enum {
 	STRIDE = GUARD_SIZE + STACK_SIZE,
 };
 
+/*
+ * Page tables are charged to the cgroup of whose fault they are. If the child's own has no memory left for one,
+ * it tries for ever, and its parent waits: the OOM killer spares who borrows another's memory.
+ */
+static void touch(char *first, char *last)
+{
+	for (volatile char *page = first; page < last; page += 2 * 1024 * 1024)
+		*page = 0;
+	*(volatile char *)last = 0;
+}
+
 static int map_block(size_t stacks, size_t pointers, struct block *ret)
 {
 	size_t size = stacks * STRIDE + pointers * sizeof(char *);
@@ -32,6 +43,8 @@ static int map_block(size_t stacks, size_t pointers, struct block *ret)
 		char *stack = start + i * STRIDE + GUARD_SIZE;
 
 		r = sys_mprotect(stack, (size_t)(end - stack), PROT_READ | PROT_WRITE);
+		if (r == 0)
+			touch(stack, end - 1);
 	}
 	if (r < 0) {
 		sys_munmap(start, size);
@@ -57,6 +70,7 @@ static const uint8_t strings_needed[STEP_END] = {
 static uint64_t bytes_needed(const struct step *step)
 {
 	switch (step->kind) {
+	case STEP_SHOW_CGROUPS:
 	case STEP_SET_GROUPS:
 		return step->value > UINT32_MAX ? UINT64_MAX : step->value * sizeof(uint32_t);
 	case STEP_INSTALL_FILTER:

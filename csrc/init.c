@@ -55,7 +55,13 @@ static int start(const struct init_plan *plan, struct report *report)
 		    .first = plan->first,
 		    .count = plan->count,
 		    .text = (const char *)(steps + plan->count),
-		    .pointers = sys_mmap(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS),
+		    /*
+		     * Populated, as the plan: page tables are charged to whose fault they are. A child
+		     * in its group, whose memory is all taken, would try for ever: the OOM killer
+		     * spares who borrows another's memory.
+		     */
+		    .pointers = sys_mmap(size, PROT_READ | PROT_WRITE,
+					 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE),
 		    .signal_mask = plan->signal_mask,
 		    .ruleset = -1,
 		    .root = -1,

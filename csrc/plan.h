@@ -16,6 +16,8 @@ enum step_kind {
 	STEP_WRITE_PROC,      /* text: path, content; fd: where a relative path begins */
 	STEP_SET_NAMESPACES,  /* fd; flags: CLONE_NEW..., of what is to be joined */
 	STEP_CLONE_AGAIN,     /* flags: CLONE_NEW...; another child goes on with the plan */
+	STEP_SHOW_CGROUPS,    /* fd: a v2 cgroup, or -1; text: array of value int32_t, tasks files;
+				 flags: pid of who goes there, 0 for any */
 	STEP_HIDE_MEMORY, /* until the spawn is over: nobody may look at it, or at the child's fds */
 	STEP_UNSHARE,     /* flags: CLONE_NEW... */
 	STEP_SET_HOSTNAME,   /* text */

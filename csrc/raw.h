@@ -42,12 +42,14 @@ enum {
 
 /* <linux/sched.h> */
 #define CLONE_VM 0x00000100ULL
+#define CLONE_FILES 0x00000400ULL
 #define CLONE_PIDFD 0x00001000ULL
 #define CLONE_VFORK 0x00004000ULL
 #define CLONE_PARENT 0x00008000ULL
 #define CLONE_PARENT_SETTID 0x00100000ULL
 #define CLONE_CLEAR_SIGHAND 0x100000000ULL
 #define CLONE_INTO_CGROUP 0x200000000ULL
+#define CLONE_NEWCGROUP 0x02000000ULL
 #define CLONE_NEWUSER 0x10000000ULL
 #define NAMESPACES 0x7e020080ULL /* CLONE_NEWTIME, NEWNS, NEWCGROUP, ..., NEWNET */
 
@@ -208,7 +210,8 @@ static inline void *sys_mmap(size_t size, int protection, int flags)
 
 static inline void *sys_mmap_file(int fd, size_t size)
 {
-	return (void *)raw_syscall(SYS_mmap, 0, (long)size, PROT_READ, MAP_PRIVATE, fd, 0);
+	return (void *)raw_syscall(SYS_mmap, 0, (long)size, PROT_READ, MAP_PRIVATE | MAP_POPULATE,
+				   fd, 0);
 }
 
 static inline int sys_mprotect(void *start, size_t size, int protection)

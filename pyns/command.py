@@ -100,22 +100,25 @@ class Command:
         return {0, 1, 2, *(number for number, _ in self.pass_fds)}
 
     def fd_steps(
-        self, init: ExecuteInit | None = None, terminal: OpenTerminal | None = None
+        self,
+        init: ExecuteInit | None = None,
+        terminal: OpenTerminal | None = None,
+        lent: Sequence[int] = (),
     ) -> Iterator[Step]:
         """Yield the steps after which the program's fds are exactly those that were asked for.
 
         Args:
-            init: has fds that it needs, and closes. Its child needs the terminal's, and closes it.
+            init: has fds that it needs, and closes.
             terminal: takes the place of stdio that is not given.
+            lent: those that the init's child needs, and closes.
         """
         for number, fd in enumerate(self.stdio):
             given = fd if fd != -1 or terminal is None else terminal.fd
             if given != -1:
                 yield Duplicate(given, number)
-        needed: tuple[int, ...] = () if init is None else init.fds
-        if init is not None and terminal is not None:
-            needed += (terminal.fd,)
-            yield Duplicate(terminal.fd, terminal.fd)
+        needed = (*lent, *(() if init is None else init.fds))
+        for fd in lent:
+            yield Duplicate(fd, fd)
         if not self.close_fds:
             return
         for number, fd in sorted(self.pass_fds):

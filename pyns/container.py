@@ -147,7 +147,8 @@ class Container:
         selinux_label: SELinux context that it runs in.
         env: environment where `clone_into` is given none; None: the caller's.
         init: whether pyns-init is PID 1, and the program its child: it passes signals on, reaps
-            orphans and ends with the program. It counts as one process. See docs/pid1.md.
+            orphans and ends with the program. Its memory and process count for the caller's cgroup,
+            not for `limits`. See docs/pid1.md.
 
     Raises:
         ValueError: the combination makes no sense; the message says what is missing.

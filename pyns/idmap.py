@@ -199,6 +199,9 @@ def check_maps(name: str, maps: Sequence[IdMap]) -> None:
                 raise ValueError(f"{name}: two ranges overlap {side} at {second}")
 
 
+_FIRST = 0xEFFFFFFD  # PROC_USER_INIT_INO of the kernel, the user namespace of the host
+
+
 class Caller(NamedTuple):
     """Who asks: what decides how maps can be written."""
 
@@ -214,6 +217,11 @@ class Caller(NamedTuple):
     def is_privileged(self) -> bool:
         """Whether it may map any id, and make namespaces without a user namespace."""
         return self.uid == 0
+
+    @property
+    def is_root_of_host(self) -> bool:
+        """Whether that is so in the first user namespace."""
+        return self.uid == 0 and os.stat("/proc/self/ns/user").st_ino == _FIRST
 
 
 class WriteMaps(WaitForParent):

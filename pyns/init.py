@@ -9,6 +9,7 @@ import select
 import struct
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 from pyns.descriptors import copy_clear_of
 from pyns.errors import SpawnError, noted
@@ -116,6 +117,18 @@ def _exit_errno(pidfd: int) -> int:
         if end is not None and end.si_code == os.CLD_EXITED:
             return end.si_status or errno.ECANCELED
     return errno.ECANCELED
+
+
+def program_of(pid: int) -> int:
+    """Return the pid of the program whose init a process is; of any other process, its own.
+
+    Who merely calls himself so is in the same cgroups as his children.
+    """
+    if Path(f"/proc/{pid}/comm").read_bytes() != ExecuteInit.NAME + b"\n":
+        return pid
+    # the oldest first, and with the program ends the init
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(children[0]) if children else pid
 
 
 def read_status(told: int) -> int | None:

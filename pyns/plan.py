@@ -10,7 +10,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from pyns import capabilities
-from pyns.cgroups.cgroup import Entry, planned_entry
+from pyns.cgroups.cgroup import planned_entry
+from pyns.cgroups.entry import Entry
 from pyns.command import (
     Arguments,
     Command,
@@ -60,6 +61,7 @@ from pyns.steps import (
     SetPropagation,
     SetUid,
     SetUmask,
+    ShowCgroups,
     Step,
     Unshare,
     WriteProc,
@@ -187,6 +189,10 @@ def build_plan(
     # Beside what is joined: new ones are made with the right that the joined ones give, and a new
     # user namespace would take away the right to join (EPERM).
     late = new & Namespace.CGROUP if entry.tasks else Namespace(0)
+    shows = bool(entry.later and Namespace.CGROUP in new)
+    if shows:
+        new &= ~Namespace.CGROUP
+        late &= ~Namespace.CGROUP
     if joins:
         late = new
     # Entered by the program's execve; until then, and only then, the offsets can be set.
@@ -205,7 +211,7 @@ def build_plan(
     steps += scheduling_steps(
         container.oom_score_adj,
         container.nice,
-        container.cpu_affinity,
+        None if entry.later_birth else container.cpu_affinity,
         container.timer_slack_ns,
         core_scheduling=container.core_scheduling,
     )
@@ -217,6 +223,9 @@ def build_plan(
     if joins:
         steps += _join_steps(joins, new & ~last, hides=hides and not writes)
         late = Namespace(0)
+    if shows:
+        # As the caller still: no other id may have a child born in the group (EACCES).
+        steps.append(_show(entry))
     # Before any change of ids, after which an ordinary caller may not look at the child (EACCES).
     own_user = Namespace.USER in new & ~last | joined
     steps += [
@@ -329,14 +338,22 @@ def build_plan(
         steps.append(RestrictSelf())
 
     # After everything that opens files: what is not passed on is closed (CVE-2024-21626).
-    steps += command.fd_steps(init, terminal)
+    lent = [fd for _, fd in entry.later if fd >= 0]
+    if init is not None and terminal is not None:
+        lent.append(terminal.fd)
+    steps += command.fd_steps(init, terminal, lent)
     # Whatever the program must not be able to undo has been done: it is the init's as well. What
     # follows is the program's alone, and has to do without privileges, which execve takes from
     # any user but root.
     if init is not None:
-        steps += [init, *_own_steps(container, command, terminal)]
-        if terminal is not None:
-            steps.append(CloseRange(terminal.fd, terminal.fd))
+        steps.append(init)
+        # First of all: what the init has used is not charged to the program, what follows is.
+        steps += [EnterCgroup(path, fd) for path, fd in entry.later]
+        if entry.later_birth:
+            # after the cpuset, as above
+            steps += scheduling_steps(None, None, container.cpu_affinity, None)
+        steps += _own_steps(container, command, terminal)
+        steps += [CloseRange(fd, fd) for fd in lent]
     # Last of all that can fail: with a signal let in earlier, the child could end half-way.
     steps.append(RestoreSignalMask())
     # After everything but the program: a filter goes for every call from here on.
@@ -389,6 +406,14 @@ def _join_steps(joins: Sequence[Joined], new: Namespace, *, hides: bool) -> Iter
             yield SetUid(join.uid)
 
 
+def _show(entry: Entry) -> ShowCgroups:
+    path, fd = entry.later_birth or ("", -1)
+    tasks = tuple([file for there, file in entry.later if there != path])
+    entered = [] if entry.birth is None else [entry.birth]
+    paths = tuple([there for there, _ in (*entered, *entry.tasks, *entry.later)])
+    return ShowCgroups(paths, fd, tasks, 2)
+
+
 def _user_steps(
     container: Container, caller: Caller, proc: int, parent_pidfd: int
 ) -> Iterator[Step]:
@@ -417,6 +442,20 @@ def _own_steps(
         yield SetProcessGroup(command.process_group)
 
 
+def entered_later(container: Container, command: Command, caller: Caller) -> tuple[int, ...]:
+    """Return the versions of cgroups that the program can enter itself, as a child of an init.
+
+    v1 lets the one who has opened the file move root's processes only if he is the host's root, and
+    else his own (EACCES).
+    """
+    if not container.init:
+        return ()
+    outside: int | None = caller.uid if command.uid is None else command.uid
+    if Namespace.USER in container.namespaces:
+        outside = uid_outside(id_maps(container, caller)[0], caller, command.uid)
+    return (1, 2) if outside == caller.uid or caller.is_root_of_host else (2,)
+
+
 def _offsets(offsets: Iterable[tuple[str, float]]) -> str:
     lines = []
     for clock, seconds in offsets:
@@ -434,11 +473,12 @@ def dry_run(container: Container, args: Arguments) -> Plan:
         encode_environment(container.environment),
         encode_cwd(None, may_be_hidden=container.may_hide_cwd),
     )
-    entry = Entry()
+    caller, entry = Caller.current(), Entry()
+    later = entered_later(container, command, caller)
     if container.limits is not None:
-        entry = planned_entry(container.limits, container.cgroup)
+        entry = planned_entry(container.limits, container.cgroup, later)
     elif container.cgroup is not None:
-        entry = container.cgroup.closed_entry()
+        entry = container.cgroup.closed_entry(later)
     joins = named(container.joins)
     init = ExecuteInit() if container.init else None
-    return build_plan(container, command, entry, Caller.current(), joins, init=init)
+    return build_plan(container, command, entry, caller, joins, init=init)

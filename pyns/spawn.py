@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from pyns import kernel, log, marshal
 from pyns.cgroups import Cgroup
-from pyns.cgroups.cgroup import Entry
+from pyns.cgroups.entry import Entry
 from pyns.command import Command
 from pyns.companions import Companions
 from pyns.container import USER_LIMITS, Container
+from pyns.descriptors import copy_clear_of
 from pyns.errors import NotPermittedError, SpawnError, noted
 from pyns.helping import helping
 from pyns.hints import hint_for
@@ -26,7 +27,7 @@ from pyns.init import open_init, read_start
 from pyns.joining import Joined, opened
 from pyns.master import Terminal, open_handover, receive
 from pyns.namespaces import Namespace
-from pyns.plan import Plan, build_plan, id_maps
+from pyns.plan import Plan, build_plan, entered_later, id_maps
 from pyns.steps import (
     BirthInCgroup,
     ChangeDirectory,
@@ -37,6 +38,7 @@ from pyns.steps import (
     SetGroups,
     SetProcessGroup,
     SetUid,
+    ShowCgroups,
     Step,
     Unshare,
     WaitForParent,
@@ -130,8 +132,11 @@ def spawn(
     with ExitStack() as opened_files:
         if container.limits is not None:
             group = child.private_cgroup = Cgroup.create(limits=container.limits, parent=group)
-        entry = _NO_ENTRY if group is None else opened_files.enter_context(group.open_entry())
-        caller = Caller.current()
+        caller, entry = Caller.current(), _NO_ENTRY
+        if group is not None:
+            later = entered_later(container, command, caller)
+            entry = opened_files.enter_context(group.open_entry(later))
+            entry = _clear_of(command.numbers, entry, opened_files)
         joins: tuple[Joined, ...] = ()
         if container.join:
             joins = opened_files.enter_context(opened(container.joins, caller))
@@ -197,6 +202,14 @@ def spawn(
     log.debug("it is pid %d", child.report.pid)
 
 
+def _clear_of(numbers: set[int], entry: Entry, opened_files: ExitStack) -> Entry:
+    """Return an entry whose fds for the program are not overwritten by those that it gets."""
+    if not any(fd in numbers for _, fd in entry.later):
+        return entry
+    copies = [(path, copy_clear_of(numbers, fd, opened_files)) for path, fd in entry.later]
+    return entry._replace(later=tuple(copies))
+
+
 class Setup(NamedTuple):
     """All steps of a plan but its last, which is the program: what many spawns share."""
 
@@ -256,6 +269,8 @@ def explain(plan: Plan, index: int, error: int, command: Command) -> OSError:
         assert isinstance(step, BirthInCgroup)
     if error == errno.ECANCELED:
         hint = "The child was killed before it reached the program (SIGKILL, the OOM killer)"
+        if isinstance(step, (Clone, ShowCgroups)):
+            hint += ". If its v2 cgroup was ever killed (cgroup.kill), then by a bug of Linux 6.14"
         return SpawnError(error, step, index, len(plan), hint)
     if isinstance(step, (Execute, ChangeDirectory)):
         # as subprocess says it, because people catch that

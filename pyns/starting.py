@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pyns.cgroups import Cgroup
 from pyns.command import Arguments
 from pyns.container import Container
+from pyns.init import program_of
 from pyns.joining import foreign
 from pyns.master import Size
 from pyns.namespaces import Fd, Namespace
@@ -122,7 +123,7 @@ def _container_of(target: Container | int | HasFileno) -> Iterator[Container]:
         of_program = {}
         if isinstance(target, Process) and target.container is not None:
             of_program = target.container.of_program()
-        group = Cgroup.of(pid, foreign=True)
+        group = Cgroup.of(program_of(pid), foreign=True)
         try:
             # what was read is about this process; of one that has ended, it would be less than all
             check_alive(pidfd)

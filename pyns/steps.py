@@ -165,7 +165,7 @@ class Clone(Step):
 
 
 class EnterCgroup(Step):
-    """Enters a cgroup of a v1 hierarchy: the child writes itself into its tasks file."""
+    """Enters a cgroup: the child writes itself into its file, tasks (v1) or cgroup.procs (v2)."""
 
     kind = "enter_cgroup"
     calls = "write"
@@ -177,6 +177,27 @@ class EnterCgroup(Step):
 
     def operands(self) -> Operands:
         return Operands(fd=self.fd)
+
+
+class ShowCgroups(Step):
+    """Has a child make a cgroup namespace with a view from within cgroups, and enters only that."""
+
+    kind = "show_cgroups"
+    calls = "clone3 write unshare openat wait4 setns"
+    paths: tuple[str, ...]
+    birth: int = -1  # fd of the v2 one
+    tasks: tuple[int, ...] = ()  # fds of files of v1 ones
+    pid: int = 0  # of that child, where the next one is the program's; 0 for any
+
+    def describe(self) -> str:
+        return f"enter a new cgroup namespace, with / for {', '.join(self.paths)}"
+
+    def operands(self) -> Operands:
+        data = struct.pack(f"={len(self.tasks)}i", *self.tasks)
+        return Operands(flags=self.pid, value=len(self.tasks), fd=self.birth, data=data)
+
+    def hint(self, error: int) -> str | None:
+        return BirthInCgroup("").hint(error) or Unshare(Namespace.CGROUP).hint(error)
 
 
 class WaitForParent(Step):
@@ -720,7 +741,8 @@ class ExecuteInit(Step):
 
     def hint(self, error: int) -> str | None:
         return {
-            errno.EAGAIN: "It counts for pids_max and RLIMIT_NPROC: allow one process more",
+            errno.EAGAIN: "It counts for RLIMIT_NPROC and the caller's own pids.max: allow one "
+            "process more",
             errno.ENOEXEC: "It was built for another architecture: install pyns again",
         }.get(error)
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import starmap
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from weakref import WeakSet
 
 from pyns import log
@@ -28,6 +28,7 @@ from pyns.cgroups import (
     v1,
     v2,
 )
+from pyns.cgroups.entry import Entry, closed_entry, open_entry
 from pyns.cgroups.events import KINDS, Kind, Trigger
 from pyns.cgroups.files import Directory
 from pyns.cgroups.hierarchy import Hierarchy, current
@@ -38,18 +39,6 @@ from pyns.cgroups.watch import Watch
 from pyns.errors import CgroupError
 
 _VERSIONS = {1: v1, 2: v2}
-
-
-class Entry(NamedTuple):
-    """How a child gets into a cgroup; the default is: not at all.
-
-    Attributes:
-        birth: path and fd of a v2 group's directory, for CLONE_INTO_CGROUP; None without one.
-        tasks: path of each v1 group and fd of its tasks file, for the child to write itself into.
-    """
-
-    birth: tuple[str, int] | None = None
-    tasks: tuple[tuple[str, int], ...] = ()
 
 
 class Cgroup:
@@ -63,6 +52,7 @@ class Cgroup:
         self._directories = directories
         self._meter = Meter(directories)
         self._watches: WeakSet[Watch] = WeakSet()
+        self._was_killed = False  # by cgroup.kill
 
     @classmethod
     def create(
@@ -469,15 +459,17 @@ class Cgroup:
         """
         return killing.wait_empty(self._directories, timeout)
 
-    def closed_entry(self) -> Entry:
-        """Return how a child would enter it, without fds: for a dry run."""
-        pairs = [(h.version, path) for h, path in self._paths().items()]
-        birth = next(((path, -1) for version, path in pairs if version == 2), None)
-        return Entry(birth, tuple((path, -1) for version, path in pairs if version == 1))
+    def closed_entry(self, later: Collection[int] = ()) -> Entry:
+        """Return how a child would enter it, as `open_entry`, without fds: for a dry run."""
+        return closed_entry(self._paths().items(), later)
 
     @contextmanager
-    def open_entry(self) -> Iterator[Entry]:
+    def open_entry(self, later: Collection[int] = ()) -> Iterator[Entry]:
         """Open what a child needs to enter it; closed at the end of the `with`.
+
+        Args:
+            later: the versions of cgroups that its program can enter itself. An init stays out of
+                those that it would take memory and a process from.
 
         Raises:
             CgroupError: it is frozen (EBUSY): the child would hang before its first instruction,
@@ -490,17 +482,9 @@ class Cgroup:
             raise CgroupError(
                 errno.EBUSY, f"enter the cgroup {path}, which is frozen", file=path, hint="Thaw it"
             )
-        birth = None
-        with ExitStack() as files:
-            tasks = []
-            for hierarchy, directory in self._directories.items():
-                if hierarchy.version == 2:
-                    birth = (directory.path, directory.fd)
-                else:
-                    fd = directory.open("tasks", os.O_WRONLY)
-                    files.callback(os.close, fd)
-                    tasks.append((directory.path, fd))
-            yield Entry(birth, tuple(tasks))
+        directories, was_killed = self._directories, self._was_killed
+        with open_entry(directories, later, was_killed=was_killed) as entry:
+            yield entry
 
     def kill(self) -> None:
         """Kill every process in it and below (SIGKILL), and wait until they are gone.
@@ -525,6 +509,7 @@ class Cgroup:
         of_v1 = {h: d for h, d in self._directories.items() if h.version == 1}
         for hierarchy, directory in self._directories.items():
             if hierarchy.version == 2:
+                self._was_killed = True
                 killing.kill_v2(directory)
         freezer = next((d for h, d in of_v1.items() if "freezer" in h.controllers), None)
         killing.kill_v1(list(of_v1.values()), freezer)
@@ -641,16 +626,12 @@ def _freezing_above(hierarchy: Hierarchy, directory: Directory) -> bool:
     return False
 
 
-def planned_entry(limits: Limits | None, parent: Cgroup | None) -> Entry:
+def planned_entry(
+    limits: Limits | None, parent: Cgroup | None, later: Collection[int] = ()
+) -> Entry:
     """Return how a child would enter a group that `Cgroup.create` would make; makes nothing."""
     paths = None if parent is None else parent._paths()
     offered = None if paths is None else list(paths)
     needed = limiting.needed_controllers(limits or Limits(), offered)
-    birth, tasks = None, []
-    for place in placing.places(needed, (), paths):
-        path = f"{place.parent}/<new>"
-        if place.hierarchy.version == 2:
-            birth = (path, -1)
-        else:
-            tasks.append((path, -1))
-    return Entry(birth, tuple(tasks))
+    places = placing.places(needed, (), paths)
+    return closed_entry(((p.hierarchy, f"{p.parent}/<new>") for p in places), later)

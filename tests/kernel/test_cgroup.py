@@ -269,6 +269,14 @@ class TestKill:
         assert process.wait() == -signal.SIGKILL
         assert group.processes == []
 
+    @pytest.mark.parametrize("init", [False, True])
+    def test_leaves_the_group_for_others(self, init: bool, group: Cgroup) -> None:
+        box = Container(namespaces=Namespace.PID | PLAIN, cgroup=group, init=init)
+        for _ in range(2):
+            group.kill()
+            # Linux 6.18 kills who is born in it then
+            assert run(box, ["sh", "-c", "exit 3"]).returncode == 3
+
     def test_of_an_empty_or_removed_group_is_harmless(self) -> None:
         group = Cgroup.create()
         group.kill()

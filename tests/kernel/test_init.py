@@ -126,16 +126,6 @@ class TestPid1:
     def test_works_in_a_root_without_anything_else(self, box: Callable[..., Container]) -> None:
         assert run(box(init=True), ["sh", "-c", "exit $$"]).returncode == 2
 
-    @pytest.mark.usefixtures("limits")
-    def test_counts_as_one_process(self) -> None:
-        done = run(Container(init=True, limits=Limits(pids_max=2)), ["sh", "-c", "exit 3"])
-        assert done.returncode == 3
-        assert done.usage is not None
-        assert done.usage.pids_peak in (2, None)
-        with pytest.raises(SpawnError, match="allow one process more") as caught:
-            run(Container(init=True, limits=Limits(pids_max=1)), ["true"])
-        assert (caught.value.step.kind, caught.value.errno) == ("execute_init", errno.EAGAIN)
-
 
 class TestStatus:
     @pytest.mark.timeout(300)

@@ -149,23 +149,11 @@ class TestOutOfMemory:
         assert done.usage.oom_kills == 2
 
     @pytest.mark.usefixtures("limits", "namespaces")
-    def test_before_the_program_is_said_by_the_error(self) -> None:
-        # from too little for the init to enough for the program
-        said: dict[Reason, str] = {}
-        for size in ("32K", "48K", "64K", "80K", "96K", "112K", "128K"):
+    def test_before_the_program_runs_is_an_error_or_a_kill(self) -> None:
+        # from too little for its arguments to enough for the program
+        said = set()
+        for size in ("32K", "64K", "96K", "128K", "160K"):
             box = Container(init=True, limits=Limits(memory_max=size, memory_swap_max=0))
-            with suppress(OSError), noting(said):
-                run(box, ["true", "x" * 100_000])
-        assert "The OOM killer took it" in said[Reason.OOM_KILLED]
-
-
-def test_start_that_was_refused() -> None:
-    with pytest.raises(SpawnError) as caught:
-        run(Container(root="/does/not/exist", namespaces=Namespace.MOUNT), ["true"])
-    assert caught.value.reason == Reason.NOT_STARTED
-
-
-def test_what_is_sent_from_outside_is_a_signal() -> None:
-    with clone_into(NOTHING, ["sleep", "60"]) as process:
-        os.kill(process.pid, signal.SIGKILL)
-    assert process.reason == Reason.SIGNALED
+            with suppress(OSError):
+                said.add(run(box, ["true", "x" * 100_000]).reason)
+        assert said == {Reason.OOM_KILLED}

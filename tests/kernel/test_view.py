@@ -187,6 +187,10 @@ class Expected:
 
     unshare = clone_again = clone
 
+    def show_cgroups(self, _: Any) -> None:
+        self.new |= Namespace.CGROUP
+        self.view["namespaces"]["cgroup"] = "new"
+
     def set_namespaces(self, step: Any) -> None:
         self.joined |= step.namespaces
         for kind in step.namespaces:

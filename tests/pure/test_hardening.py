@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pyns import Bind, Container, Landlock, Namespace, Proc
-from pyns.cgroups.cgroup import Entry
+from pyns.cgroups.entry import Entry
 from pyns.command import Command
 from pyns.idmap import Caller
 from pyns.labels import SetExecLabel

@@ -68,7 +68,7 @@ LAYERS = (
         "pyns.cgroups.v2",
         "pyns.cgroups.watch",
     },
-    {"pyns.cgroups.freezing", "pyns.cgroups.placing"},
+    {"pyns.cgroups.entry", "pyns.cgroups.freezing", "pyns.cgroups.placing"},
     {"pyns.cgroups.moving", "pyns.namespaces.entering", "pyns.namespaces.keeping"},
     {"pyns.cgroups.delegation", "pyns.namespaces.targets"},
     {

@@ -19,7 +19,7 @@ from pyns import (
     Symlink,
     Tmpfs,
 )
-from pyns.cgroups.cgroup import Entry
+from pyns.cgroups.entry import Entry
 from pyns.command import Command
 from pyns.idmap import Caller, WriteMaps
 from pyns.peers import Bwrap, Unshare, ranges

@@ -24,11 +24,11 @@ from pyns import (
     UserNetwork,
     Veth,
 )
-from pyns.cgroups.cgroup import Entry
+from pyns.cgroups.entry import Entry
 from pyns.command import Command
 from pyns.idmap import Caller, IdMap
 from pyns.joining import Joined
-from pyns.plan import build_plan
+from pyns.plan import build_plan, entered_later
 from pyns.steps import (
     BirthInCgroup,
     ChangeDirectory,
@@ -51,6 +51,7 @@ from pyns.steps import (
     SetNamespaces,
     SetPropagation,
     SetUid,
+    ShowCgroups,
     Step,
     Unshare,
 )
@@ -484,6 +485,57 @@ class TestInit:
         assert ExecuteInit() in plan.steps
         assert CloseRange(3, CloseRange.LAST) in plan.steps
         assert json.loads(plan.to_json())
+
+
+class TestInitOutside:
+    INIT = ExecuteInit(20, 21, 23)
+    V1 = Entry(("/cg/a", 5), (("/cg/cpu/a", 6),), later=(("/cg/memory/a", 7),))
+    V2 = Entry(later=(("/cg/a", 8),), later_birth=("/cg/a", 5))
+    BOX = Container(init=True, cpu_affinity=[0], capabilities=())
+
+    def plan(self, entry: Entry, box: Container = BOX) -> list[Step]:
+        return list(build_plan(box, PLAIN, entry, ROOT, init=self.INIT))
+
+    def test_the_program_enters_what_counts_itself_and_first_of_all(self) -> None:
+        for entry, path, fd in ((self.V1, "/cg/memory/a", 7), (self.V2, "/cg/a", 8)):
+            steps = self.plan(entry)
+            assert steps[steps.index(self.INIT) + 1] == EnterCgroup(path, fd)
+            assert Duplicate(fd, fd) in steps[: steps.index(self.INIT)]
+            assert CloseRange(fd, fd) in steps[steps.index(self.INIT) :]
+
+    def test_the_rest_is_entered_before_it(self) -> None:
+        steps = self.plan(self.V1)
+        assert steps[0] == BirthInCgroup("/cg/a", 5)
+        assert EnterCgroup("/cg/cpu/a", 6) in steps[: steps.index(self.INIT)]
+        assert not [step for step in self.plan(self.V2) if isinstance(step, BirthInCgroup)]
+
+    def test_the_namespace_shows_all_of_them(self) -> None:
+        kinds = Namespace.CGROUP
+        for entry, show in (
+            (self.V1, ShowCgroups(("/cg/a", "/cg/cpu/a", "/cg/memory/a"), -1, (7,), 2)),
+            (self.V2, ShowCgroups(("/cg/a",), 5, (), 2)),
+        ):
+            steps = self.plan(entry)
+            assert show in steps
+            made = [s for s in steps if isinstance(s, (Clone, Unshare)) and kinds in s.namespaces]
+            assert made == []
+            box = dataclasses.replace(self.BOX, namespaces=Namespace.PID)
+            assert "show_cgroups" not in [step.kind for step in self.plan(entry, box)]
+
+    def test_cpus_are_chosen_in_the_cpuset(self) -> None:
+        for entry, is_later in ((self.V1, False), (self.V2, True)):
+            kinds = [step.kind for step in self.plan(entry)]
+            assert kinds.count("set_affinity") == 1
+            assert (kinds.index("set_affinity") > kinds.index("execute_init")) is is_later
+
+    def test_v1_is_entered_before_it_by_who_may_not_be_moved_later(self) -> None:
+        user, other = Caller(1000, 1000), dataclasses.replace(PLAIN, uid=1001)
+        assert entered_later(Container(), PLAIN, ROOT) == ()
+        assert entered_later(self.BOX, PLAIN, user) == (1, 2)
+        assert entered_later(self.BOX, other, user) == (2,)
+        maps = (IdMap(0, 100_000, 65_536),)
+        box = dataclasses.replace(self.BOX, namespaces=~Namespace.TIME, uid_map=maps, gid_map=maps)
+        assert entered_later(box, PLAIN, user) == (2,)
 
 
 class TestTerminal:

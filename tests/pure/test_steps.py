@@ -79,6 +79,7 @@ from pyns.steps import (
     SetPropagation,
     SetUid,
     SetUmask,
+    ShowCgroups,
     Step,
     Unshare,
     WaitForParent,
@@ -108,6 +109,11 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
     ),
     (Clone(Namespace(0)), "clone the child, in the caller's namespaces", Operands()),
     (EnterCgroup("/cg/a", 8), "enter the cgroup /cg/a", Operands(fd=8)),
+    (
+        ShowCgroups(("/cg/a", "/cg/b"), 7, (8, 9), 2),
+        "enter a new cgroup namespace, with / for /cg/a, /cg/b",
+        Operands(flags=2, value=2, fd=7, data=struct.pack("=2i", 8, 9)),
+    ),
     (
         WriteMaps(-1, ("0 100000 65536",), ("0 5 1", "1 7 1"), True),
         "have the parent map uids 0 100000 65536 and gids 0 5 1, 1 7 1",
@@ -448,6 +454,10 @@ HINTED: dict[type[Step], set[int]] = {
     BirthInCgroup: {errno.EBUSY, errno.EOPNOTSUPP, errno.EACCES},
     Clone: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS},
     Unshare: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS},
+    ShowCgroups: {
+        *(errno.EBUSY, errno.EOPNOTSUPP, errno.EACCES),
+        *(errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS),
+    },
     WriteProc: {errno.EPERM, errno.EROFS},
     AttachRoot: {errno.ENOENT},
     SetNamespaces: {errno.EPERM, errno.EINVAL, errno.EUSERS, errno.ESRCH},

@@ -11,7 +11,7 @@ import pytest
 
 from pyns import namespaces
 from pyns.namespaces import Namespace
-from pyns.steps import BirthInCgroup, Clone, EnterCgroup, SetUid, Unshare
+from pyns.steps import BirthInCgroup, Clone, EnterCgroup, SetUid, ShowCgroups, Unshare
 
 Output = Callable[..., str]
 Failure = Callable[..., tuple[int, int]]
@@ -195,6 +195,41 @@ def test_a_cgroup_namespace_unshared_after_the_entry_has_the_group_for_its_root(
             NOTHING_NEW, enter, Unshare(Namespace.CGROUP), script="cat /proc/self/cgroup"
         )
     assert v1_cgroup.name not in memberships
+
+
+@pytest.mark.usefixtures("root_only")
+def test_a_cgroup_namespace_can_show_groups_that_one_is_not_in(
+    v1_cgroup: Path, v2_cgroup: Path, output: Output
+) -> None:
+    _, fd = birth(v2_cgroup)
+    try:
+        with (v1_cgroup / "tasks").open("wb") as tasks:
+            paths = (str(v1_cgroup), str(v2_cgroup))
+            show = ShowCgroups(paths, fd, (tasks.fileno(),), 2)
+            # the child that went there was not the next pid
+            script = "cat /proc/self/cgroup; sh -c 'echo $$'"
+            said = output(Clone(Namespace.PID), show, script=script).splitlines()
+    finally:
+        os.close(fd)
+    assert [line.rpartition(":")[2] for line in said].count("/..") == 2
+    assert said[-1] == "3"  # after cat
+    assert (v1_cgroup / "tasks").read_text() == (v2_cgroup / "cgroup.procs").read_text() == ""
+
+
+@pytest.mark.usefixtures("root_only")
+def test_showing_cgroups_fails_as_entering_them_would(
+    v2_cgroup: Path, tmp_path: Path, failure: Failure
+) -> None:
+    assert failure(NOTHING_NEW, ShowCgroups(("/nowhere",), -1, (-1,))) == (1, errno.EBADF)
+    with tmp_path.joinpath("file").open("w") as file:
+        show = ShowCgroups((str(tmp_path),), file.fileno())
+        assert failure(NOTHING_NEW, show) == (1, errno.EBADF)
+    _, fd = birth(v2_cgroup)
+    try:
+        show = ShowCgroups((str(v2_cgroup),), fd)
+        assert failure(NOTHING_NEW, SetUid(NOBODY), show) == (2, errno.EACCES)
+    finally:
+        os.close(fd)
 
 
 @pytest.mark.usefixtures("root_only")
