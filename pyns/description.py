@@ -109,7 +109,7 @@ def _plain(name: str, value: Any) -> Any:
         return {kinds.words(): _target(target) for kinds, target in value}
     if name == "rlimits":
         return {key: _rlimit(*both) for key, both in value}
-    if name in _PAIRS and isinstance(value, tuple):
+    if name in _PAIRS and isinstance(value, tuple) and all(isinstance(p, tuple) for p in value):
         return {str(_text(key)): _plain("", each) for key, each in value}
     if isinstance(value, Namespace):
         return [kind.words() for kind in value]

@@ -30,6 +30,7 @@ def _enter(ctx: click.Context, /, **about: Any) -> None:
         raise click.UsageError("which process? pyns enter PID -- PROGRAM", ctx)
     if not ctx.meta["program"]:
         raise click.UsageError("what is to be run? pyns enter PID -- PROGRAM", ctx)
+    ctx.meta["first"] = None  # no file
     given = given_of(ctx)
     process = given.process
     if given.environment:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import click
 
-from pyns import description
 from pyns.cli import options
-from pyns.cli.program import ProgramCommand, base_of, given_of
+from pyns.cli.program import ProgramCommand, given_of
 
 _EPILOG = """\b
 Examples:
@@ -23,12 +22,11 @@ def _plan(ctx: click.Context, /, form: str) -> None:
     By default the steps, with their system calls, and the command lines of unshare and bwrap that
     come nearest.
     """
-    first = ctx.meta["first"]
-    box = given_of(ctx, None if first is None else base_of(first)).container()
+    box = given_of(ctx).container()
     if form == "toml":
-        click.echo(description.to_toml(box), nl=False)
+        click.echo(box.to_toml(), nl=False)
     elif form == "json":
-        click.echo(description.to_json(box))
+        click.echo(box.to_json())
     else:
         plan = box.plan(ctx.meta["program"] or ["PROGRAM"])
         click.echo({"steps": plan.__str__, "explain": plan.explain, "raw": plan.to_json}[form]())

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import Any
 
 import click
 
-from pyns.cli.failing import Command
+from pyns.cli.failing import Command, complain
 from pyns.cli.options import ContainerOption, Given
 from pyns.container import Container
-from pyns.description import from_json, from_toml
+from pyns.oci import Bundle, is_oci
 
 
 class ProgramCommand(Command):
@@ -44,7 +45,7 @@ class ProgramCommand(Command):
         order = self.make_parser(ctx).parse_args(args=list(head))[2]
         super().parse_args(ctx, head)
         rest = ctx.args
-        if not first and ("--" in args or not self.before.startswith("[")):
+        if not first and rest and ("--" in args or _describes(rest[0])):
             first, rest = rest[:1], rest[1:]
         if program and rest:
             raise click.UsageError(
@@ -78,6 +79,13 @@ class ProgramCommand(Command):
                 formatter.write_dl(records, col_max=34)
 
 
+def _describes(word: str) -> bool:
+    """Whether a word can only mean a container: it can't be executed."""
+    if word.endswith((".toml", ".json")):
+        return os.path.isfile(word) and not os.access(word, os.X_OK)
+    return "/" in word and os.path.isdir(word)
+
+
 def _in_order(
     ctx: click.Context, order: list[click.Parameter]
 ) -> list[tuple[click.Parameter, Any]]:
@@ -93,28 +101,48 @@ def _in_order(
     return found
 
 
-def base_of(path: str) -> Container:
+def base_of(path: str) -> Container | Bundle:
     """Return what a file describes.
 
     Args:
-        path: a file of TOML or JSON.
+        path: a file of TOML or JSON; an OCI bundle, or its config.json.
 
     Raises:
         FileNotFoundError, PermissionError: it can't be read.
         ValueError: it describes nothing.
     """
+    if os.path.isdir(path):
+        return Bundle.read(path)
     with open(path, encoding="utf-8") as file:
         text = file.read()
     try:
-        return from_toml(text) if path.endswith(".toml") else from_json(text)
+        if path.endswith(".toml"):
+            return Container.from_toml(text)
+        import json
+
+        if is_oci(json.loads(text)):
+            return Bundle.read(path)
+        return Container.from_json(text)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
 
 
-def given_of(ctx: click.Context, base: Container | None = None) -> Given:
-    """Return what all options have said, in their order."""
-    given = Given(base=base)
+def given_of(ctx: click.Context) -> Given:
+    """Return what the file and all options have said, in their order."""
+    given = Given()
+    if ctx.meta["first"] is not None:
+        base = base_of(ctx.meta["first"])
+        if isinstance(base, Bundle):
+            for sentence in base.not_honoured:
+                complain(f"not honoured: {sentence}")
+            ctx.meta["program"] = ctx.meta["program"] or list(base.args)
+            ctx.meta["terminal"] = base.terminal
+            given.process |= base.options
+            base = base.container
+        given.base = base
     occurrences: list[tuple[ContainerOption, Any]] = ctx.meta["given"]
+    if given.base is not None and any(option.section == "Preset" for option, _ in occurrences):
+        raise click.UsageError("--sandbox is instead of a file, not on top of it", ctx)
     # a preset is what the others change, wherever it stands
     for option, value in sorted(occurrences, key=lambda each: each[0].section != "Preset"):
         option.does(given, value)

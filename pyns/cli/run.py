@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pyns.cli import options, running
-from pyns.cli.program import ProgramCommand, base_of, given_of
+from pyns.cli.program import ProgramCommand, given_of
 
 _EPILOG = """\b
 Examples:
@@ -16,6 +16,7 @@ Examples:
   pyns run -m 100M --pids 64 --cpus 0.5 -- make -j4
   pyns run --root /srv/box --ro-bind /usr /usr --tmpfs /tmp -- /usr/bin/id
   pyns run --net user -- curl https://example.org
+  pyns run ./bundle                           # of runc: its own program
   pyns run box.toml -- sh                     # `pyns plan --toml` writes such a file
   pyns run -r --hostname demo -t -- bash      # root inside, on its own terminal
 
@@ -30,11 +31,10 @@ def _run(ctx: click.Context, /, **about: Any) -> None:
     """Run a program in a new container.
 
     Without options it is PID 1 of new mount, cgroup, uts, ipc, pid and net namespaces, with a fresh
-    /proc, and for the rest as it would be outside. FILE describes a container in TOML or JSON, and
-    the options change it.
+    /proc, and for the rest as it would be outside. FILE describes a container, in TOML or JSON, or
+    is an OCI bundle; the options change it.
     """
-    first = ctx.meta["first"]
-    given = given_of(ctx, None if first is None else base_of(first))
+    given = given_of(ctx)
     if not ctx.meta["program"]:
         raise click.UsageError("what is to be run? pyns run [OPTIONS] -- PROGRAM", ctx)
     running.carry_out(ctx, given.container(), options=given.process, **about)

@@ -18,6 +18,7 @@ import click
 from pyns.cli.failing import FAILED, NOT_EXECUTABLE, NOT_FOUND, TIMED_OUT, TOLD, sentence_of, tell
 from pyns.cli.options import Read, seconds
 from pyns.errors import CgroupError, SpawnError
+from pyns.master import Size
 from pyns.options import Target
 from pyns.process import Process
 from pyns.reason import Reason
@@ -142,7 +143,8 @@ def carry_out(
     result = Outcome(args)
     with told(result, outcome):
         try:
-            status = _run(result, target, args, tty, timeout, options)
+            terminal = tty or ctx.meta.get("terminal", False)
+            status = _run(result, target, args, terminal, timeout, options)
         except TOLD as error:
             status = _status_of(error, args[0])
             result.fail(error, status)
@@ -162,16 +164,16 @@ def _run(
     result: Outcome,
     target: Target,
     args: Sequence[str],
-    tty: bool,
+    terminal: Size,
     timeout: float | None,
     options: dict[str, Any],
 ) -> int:
     with _signals_noted() as noted:
         with slow("it takes long to start"):
-            process = clone_into(target, args, terminal=tty, **options)
+            process = clone_into(target, args, terminal=terminal, **options)
         try:
             with process:
-                if tty:
+                if terminal:
                     ended_by = _relay(process, noted, timeout)
                 else:
                     ended_by = _wait(process, noted, timeout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import click
@@ -41,9 +42,8 @@ from pyns.container import DEFAULT_NAMESPACES
 WITHOUT: dict[str, str] = {}
 
 
-def container(*words: str, base: Container | None = None) -> Container:
-    context = run.make_context("run", [*words, "--", "true"])
-    return given_of(context, base).container()
+def container(*words: str) -> Container:
+    return given_of(run.make_context("run", [*words, "--", "true"])).container()
 
 
 def test_each_field_of_container_and_limits_has_its_option() -> None:
@@ -197,13 +197,15 @@ def test_sandbox_is_what_the_other_options_change() -> None:
     assert box.namespaces == preset.namespaces
 
 
-def test_options_change_a_file_and_add_to_its_lists() -> None:
+def test_options_change_a_file_and_add_to_its_lists(tmp_path: Path) -> None:
     base = Container(
         mounts=[Tmpfs("/a")], limits=Limits(pids_max=3, memory_max=1), rlimits={"core": 0},
         masked_paths=["/x"], env={"A": "1"}, init=True,
     )  # fmt: skip
     words = "--tmpfs /b -m 5 --rlimit nofile=9 --mask /y -e B=2 --no-init"
-    box = container(*words.split(), base=base)
+    file = tmp_path / "base.toml"
+    file.write_text(base.to_toml())
+    box = container(str(file), *words.split())
     assert box == Container(
         mounts=[Tmpfs("/a"), Tmpfs("/b")], limits=Limits(pids_max=3, memory_max=5),
         rlimits={"core": 0, "nofile": 9}, masked_paths=["/x", "/y"], env={"A": "1", "B": "2"},
@@ -299,7 +301,7 @@ def test_each_command_has_help_with_examples(name: str) -> None:
 
 
 def test_paths_of_binds_are_absolute_where_the_caller_is(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert container("--bind", "x", "/x").mounts == (

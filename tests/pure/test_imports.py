@@ -38,7 +38,7 @@ LAYERS = (
     {"pyns.helping"},
     {"pyns.hints", "pyns.marshal"},
     {"pyns.plan"},
-    {"pyns.description"},
+    {"pyns.description", "pyns.oci"},
     {"pyns.container"},
     {"pyns.executable", "pyns.joining", "pyns.peers", "pyns.sandbox"},
     {"pyns.command", "pyns.master", "pyns.init", "pyns.landlock", "pyns.rootfs"},
@@ -108,6 +108,8 @@ LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer
 # those that point upwards, neither of which happens when the module is imported
 UPWARDS = {
     ("pyns.container", "pyns.plan"),  # a description that can show its plan
+    ("pyns.container", "pyns.description"),  # and read and write itself
+    ("pyns.container", "pyns.oci"),
     ("pyns.cgroups.hierarchy", "pyns.cgroups.mounting"),  # a hierarchy that can mount itself
     ("pyns.terminal", "pyns.process"),  # for the type of what it relays
     ("pyns.errors", "pyns.steps"),  # for the type of SpawnError.step
