@@ -380,6 +380,7 @@ class Container:
         Source: https://toml.io
 
         Example:
+            >>> from pyns import Tmpfs
             >>> print(Container(hostname="box", mounts=[Tmpfs("/tmp", size="64M")]).to_toml())
             hostname = "box"
             <BLANKLINE>

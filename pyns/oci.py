@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyns.cgroups import IoMax, Limits
 from pyns.container import Container
 from pyns.devices import Dev
-from pyns.frozen import dataclass
 from pyns.idmap import IdMap
 from pyns.kernelfs import CgroupFs, Devpts, Mqueue, Proc, Sysfs
 from pyns.links import Device
@@ -29,6 +28,7 @@ _NAMESPACES = {
     "network": Namespace.NET,
     "time": Namespace.TIME,
 }
+_NODES = {"null", "zero", "full", "random", "urandom", "tty"}  # Dev has them anyway
 # what a runtime allows whatever the rules say (runtime-spec, config-linux.md)
 _ALLOWED_DEVICES = (
     *("c *:* m", "b *:* m"),
@@ -296,8 +296,8 @@ def _mounts(asked: _Asked, directory: str) -> list[Mount]:
             asked.refuse(at, option)
     devices = asked.take("linux.devices", [])
     if place is not None:
-        extra = [node for device in devices if (node := _node(device)) is not None]
-        made.insert(place, replace(dev, extra=extra))
+        found = {node for device in devices if (node := _node(device)) is not None}
+        made.insert(place, replace(dev, extra=sorted(found - _NODES)))
         devices = [device for device in devices if _node(device) is None]
     for device in devices:
         asked.refuse("linux.devices", device)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pyns.cli.failing import Command, complain
 from pyns.cli.options import ContainerOption, Given
 from pyns.container import Container
-from pyns.oci import Bundle, is_oci
+
+if TYPE_CHECKING:
+    from pyns.oci import Bundle
 
 
 class ProgramCommand(Command):
@@ -111,6 +113,8 @@ def base_of(path: str) -> Container | Bundle:
         FileNotFoundError, PermissionError: it can't be read.
         ValueError: it describes nothing.
     """
+    from pyns.oci import Bundle, is_oci
+
     if os.path.isdir(path):
         return Bundle.read(path)
     with open(path, encoding="utf-8") as file:
@@ -132,7 +136,7 @@ def given_of(ctx: click.Context) -> Given:
     given = Given()
     if ctx.meta["first"] is not None:
         base = base_of(ctx.meta["first"])
-        if isinstance(base, Bundle):
+        if not isinstance(base, Container):
             for sentence in base.not_honoured:
                 complain(f"not honoured: {sentence}")
             ctx.meta["program"] = ctx.meta["program"] or list(base.args)

@@ -48,7 +48,7 @@ text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1
 octets = st.binary(min_size=1, max_size=20).filter(lambda b: b"\0" not in b)
 path = text | octets
 # none of ".", "..", "/", and each another place
-names = st.text(st.characters(codec="utf-8", exclude_characters="\0/."), min_size=1, max_size=9)
+names = st.text(st.characters(codec="utf-8", exclude_characters="\0/.="), min_size=1, max_size=9)
 target = names.map("/t{}".format) | octets.map(lambda b: b"/" + b.replace(b"/", b"-") + b"x")
 absolute = names.map("/{}".format)
 small = st.integers(0, 2**31 - 1)
