@@ -15,19 +15,23 @@ from pyns.capabilities import NAMES, last_of_kernel
 from pyns.cgroups import Cgroup, IoMax, Limits
 from pyns.cgroups.values import numbers
 from pyns.container import DEFAULT_NAMESPACES, USER_LIMITS, Container
-from pyns.description import MOUNTS, NETWORKS, make_typed
-from pyns.devices import Dev
-from pyns.entries import Dir, Symlink
+from pyns.entries import Symlink
 from pyns.idmap import IdMap
-from pyns.kernelfs import CgroupFs, Mqueue, Proc, Sysfs
+from pyns.kernelfs import Proc
 from pyns.landlock import Landlock
 from pyns.mounts import Bind, Mount, Tmpfs
 from pyns.namespaces import Namespace
 from pyns.steps import SetPropagation
-from pyns.usermode import UserNetwork
 
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|s|m|h|d)?")
 _SECONDS = {"ms": 0.001, None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+# for the help, without a look at what they are
+TYPES_OF_MOUNTS = (
+    *("bind", "cgroup", "dev", "devpts", "dir", "file", "mqueue", "overlay", "proc"),
+    *("symlink", "sysfs", "tmpfs"),
+)
+TYPES_OF_NETWORKS = ("device", "user", "veth")
 
 Environment = dict[str, str]
 
@@ -278,17 +282,32 @@ def words_of(cls: type, text: str, where: str) -> dict[str, Any]:
     return table
 
 
-def typed(kinds: dict[str, type], what: str) -> Callable[[str], Any]:
-    """Return what reads "type=tmpfs,target=/tmp,size=64M"."""
+def typed(field: str) -> Callable[[str], Any]:
+    """Return what reads "type=tmpfs,target=/tmp,size=64M": a mount, a network, a root."""
 
     def read(text: str) -> Any:
+        # only here: most containers have no devices, which take the most time to import
+        from pyns.description import MOUNTS, NETWORKS, make_typed
+
+        kinds = NETWORKS if field == "network" else MOUNTS
         words = text.split(",")
         kind = next((word[5:] for word in words if word.startswith("type=")), "")
         rest = ",".join(word for word in words if not word.startswith("type="))
-        table = words_of(kinds[kind], rest, what) if kind in kinds and rest else {}
-        return make_typed(kinds, {"type": kind} | table, what)
+        table = words_of(kinds[kind], rest, field) if kind in kinds and rest else {}
+        return make_typed(kinds, {"type": kind} | table, field)
 
     return read
+
+
+def _at(kind: str) -> Callable[[Given, str], None]:
+    """Return what adds a mount of a type at a place."""
+
+    def add(given: Given, target: str) -> None:
+        from pyns.description import MOUNTS, make_typed
+
+        given.mounts.append(make_typed(MOUNTS, {"type": kind, "target": target}, kind))
+
+    return add
 
 
 def volume(text: str) -> Bind:
@@ -345,7 +364,7 @@ def _rlimit(text: str) -> tuple[str, Any]:
 
 
 def _root(text: str) -> Any:
-    return typed(MOUNTS, "root")(f"{text},target=/") if text.startswith("type=") else text
+    return typed("root")(f"{text},target=/") if text.startswith("type=") else text
 
 
 def _landlock(text: str) -> Landlock:
@@ -401,7 +420,7 @@ def _net(given: Given, text: str) -> None:
     elif text in ("none", "user"):
         given.unshare(Namespace.NET)
         if text == "user":
-            _more("network")(given, UserNetwork())
+            _more("network")(given, typed("network")("type=user"))
     else:
         given.share(Namespace.NET)
         _pair("join")(given, (Namespace.NET, word_or_int(text)))
@@ -639,19 +658,17 @@ def options() -> list[ContainerOption]:
             "--proc",
             "A fresh /proc; there is one by default.",
             "mounts",
-            _mount(Proc),
+            _at("proc"),
             metavar="DEST",
             **_MANY,
         ),
         make("--no-proc", "Not the fresh /proc of the default.", "mounts", _no_proc, is_flag=True),
-        make(
-            "--dev", "A minimal /dev, as at /dev.", "mounts", _mount(Dev), metavar="DEST", **_MANY
-        ),
+        make("--dev", "A minimal /dev, as at /dev.", "mounts", _at("dev"), metavar="DEST", **_MANY),
         make(
             "--sysfs",
             "The kernel's devices, as at /sys.",
             "mounts",
-            _mount(Sysfs),
+            _at("sysfs"),
             metavar="DEST",
             **_MANY,
         ),
@@ -659,7 +676,7 @@ def options() -> list[ContainerOption]:
             "--mqueue",
             "POSIX message queues, as at /dev/mqueue.",
             "mounts",
-            _mount(Mqueue),
+            _at("mqueue"),
             metavar="DEST",
             **_MANY,
         ),
@@ -667,7 +684,7 @@ def options() -> list[ContainerOption]:
             "--cgroupfs",
             "Its own cgroups, as at /sys/fs/cgroup.",
             "mounts",
-            _mount(CgroupFs),
+            _at("cgroup"),
             metavar="DEST",
             **_MANY,
         ),
@@ -675,7 +692,7 @@ def options() -> list[ContainerOption]:
             "--dir",
             "A directory, on a tmpfs or in the root.",
             "mounts",
-            _mount(Dir),
+            _at("dir"),
             metavar="DEST",
             **_MANY,
         ),
@@ -691,10 +708,10 @@ def options() -> list[ContainerOption]:
         make(
             "--mount",
             "Any mount with its fields: type=overlay,target=/x,lower=/a:/b,size=64M. "
-            f"Types: {', '.join(MOUNTS)}.",
+            f"Types: {', '.join(TYPES_OF_MOUNTS)}.",
             "mounts",
             _mount(lambda value: value),
-            type=Read(typed(MOUNTS, "mount"), "type=...", (f"type={name}" for name in MOUNTS)),
+            type=Read(typed("mount"), "type=...", (f"type={t}" for t in TYPES_OF_MOUNTS)),
             **_MANY,
         ),
         _flags("read_only", "The root is read-only.", ""),
@@ -736,10 +753,10 @@ def options() -> list[ContainerOption]:
         make(
             "--network",
             "A device: type=veth,addresses=10.0.0.2/24,gateway=10.0.0.1. "
-            f"Types: {', '.join(NETWORKS)}.",
+            f"Types: {', '.join(TYPES_OF_NETWORKS)}.",
             "network",
             _network,
-            type=Read(typed(NETWORKS, "network"), "type=...", (f"type={n}" for n in NETWORKS)),
+            type=Read(typed("network"), "type=...", (f"type={t}" for t in TYPES_OF_NETWORKS)),
             **_MANY,
         ),
         _flags("loopback", "Bring lo up; so by default.", ""),

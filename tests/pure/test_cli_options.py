@@ -33,10 +33,17 @@ from pyns import (
 from pyns.cgroups import Cgroup
 from pyns.cli import _COMMANDS, pyns
 from pyns.cli.enter import command as enter
-from pyns.cli.options import ContainerOption, options, seconds
+from pyns.cli.options import (
+    TYPES_OF_MOUNTS,
+    TYPES_OF_NETWORKS,
+    ContainerOption,
+    options,
+    seconds,
+)
 from pyns.cli.program import given_of
 from pyns.cli.run import command as run
 from pyns.container import DEFAULT_NAMESPACES
+from pyns.description import MOUNTS, NETWORKS
 
 # fields without an option, and why
 WITHOUT: dict[str, str] = {}
@@ -54,6 +61,11 @@ def test_each_field_of_container_and_limits_has_its_option() -> None:
     assert there - wanted == {
         f"process.{name}" for name in ("user", "group", "extra_groups", "cwd", "umask")
     }
+
+
+def test_help_names_the_types_that_there_are() -> None:
+    assert tuple(MOUNTS) == TYPES_OF_MOUNTS
+    assert tuple(NETWORKS) == TYPES_OF_NETWORKS
 
 
 def test_no_two_options_have_one_name() -> None:
