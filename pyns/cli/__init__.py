@@ -17,6 +17,11 @@ _COMMANDS = {
     "run": "Run a program in a new container.",
     "enter": "Run a program in a container that is running.",
     "plan": "Say what `run` would do, and do nothing.",
+    "doctor": "Try what works on this machine, and say what to do about the rest.",
+    "ps": "Show containers: which process shares which namespaces.",
+    "cgroup": "Show cgroups and what they use.",
+    "demo": "Make a container step by step, with a commentary.",
+    "completion": "Print what has a shell complete commands and options.",
 }
 _EPILOG = """\b
 Examples:

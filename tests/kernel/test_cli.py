@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import shutil
 import signal
@@ -18,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from pyns import Container, clone_into
+from pyns import Container, Limits, Namespace, clone_into
+from pyns.cgroups import Cgroup
 
 PYNS = [sys.executable, "-m", "pyns"]
 
@@ -336,3 +338,143 @@ def test_what_takes_long_to_import_is_left_to_those_who_need_it() -> None:
     assert done.stderr == ""
     heavy = {"rich", "asyncio", "tomllib", "pyroute2", "jeepney", "ctypes", "logging"}
     assert heavy & set(done.stdout.split()) == set()
+
+
+class TestPs:
+    @pytest.mark.usefixtures("namespaces")
+    def test_container_is_shown_with_what_it_has_of_its_own(self) -> None:
+        with clone_into(Container(hostname="x"), ["sleep", "50"]) as process:
+            rows = pyns("ps").stdout.splitlines()
+            process.kill()
+        assert rows[0].split() == ["PID", "PROCS", "USER", "OWN", "NAMESPACES", "CGROUP", "COMMAND"]
+        [row] = [row.split() for row in rows if row.split()[:1] == [str(process.pid)]]
+        assert {"mount", "pid", "net"} <= set(row[3].split(","))
+        assert row[-2:] == ["sleep", "50"]
+
+    @pytest.mark.usefixtures("namespaces")
+    def test_process_is_shown_with_those_who_share(self) -> None:
+        with clone_into(Container(namespaces=Namespace.PID, init=True), ["sleep", "50"]) as process:
+            [inside] = wait_for_children(process.pid)
+            told = pyns("ps", str(inside)).stdout
+            process.kill()
+        assert f"PID {inside}, 2 inside" in told
+        assert re.search(rf"^pid +\d+  {process.pid}$", told, re.MULTILINE)
+        assert re.search(r"^uts +\d+  the caller and \d+ processes$", told, re.MULTILINE)
+        assert "HIERARCHY" in told
+
+    def test_each_namespace_is_shown_once(self) -> None:
+        lines = pyns("ps", "--namespaces").stdout.splitlines()[1:]
+        inodes = [line.split()[0] for line in lines]
+        assert str(os.stat("/proc/self/ns/uts").st_ino) in inodes
+        assert len(inodes) == len(set(inodes))
+
+    def test_process_that_is_not_there_is_told(self) -> None:
+        done = pyns("ps", str(2**22 + 1))
+        assert (done.returncode, done.stdout) == (125, "")
+        assert "no process" in done.stderr
+
+    def test_name_of_a_process_can_not_command_the_terminal(self) -> None:
+        words = [*python(DEAF), "\x1b[2J\n"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            told = pyns("ps", str(process.pid)).stdout
+            process.kill()
+        assert f"?[2J?: PID {process.pid}" in told
+        assert "\x1b" not in told
+
+
+def wait_for_children(pid: int) -> list[int]:
+    while True:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        if found:
+            return list(map(int, found))
+
+
+class TestCgroup:
+    @pytest.mark.usefixtures("limits")
+    def test_tree_shows_groups_and_what_they_use(self) -> None:
+        with Cgroup.create("cli-tree/inner", limits=Limits(pids_max=9)) as group:
+            box = Container(namespaces=Namespace(0), cgroup=group)
+            with clone_into(box, ["sleep", "50"]) as process:
+                lines = pyns("cgroup", "tree").stdout.splitlines()
+                process.kill()
+        names = [line.split()[0] for line in lines]
+        at = names.index("cli-tree")
+        assert names[:1] == ["CGROUP"]
+        inner = lines[at + 1].split()
+        assert inner[:2] == ["inner", "1"]
+        assert inner[-2:] == [str(process.pid), "sleep"]
+
+    def test_watching_takes_a_terminal(self) -> None:
+        done = pyns("cgroup", "tree", "--watch")
+        assert done.returncode == 125
+        assert "terminal" in done.stderr
+
+    def test_watching_shows_it_again_until_it_is_interrupted(self) -> None:
+        pytest.importorskip("rich")
+        told = on_terminal(
+            [*PYNS, "cgroup", "tree", "--all", "--watch", "--interval", "0.05"], b"%", b"\x03"
+        )
+        assert b"MEMORY" in told
+        assert b"Traceback" not in told
+
+    def test_tables_on_a_terminal_say_what_they_say_in_a_pipe(self) -> None:
+        words = " ".join(["cgroup", "tree", "--all"])
+        told = on_terminal(["sh", "-c", f'"$@" {words}; read x', "sh", *PYNS], b"CGROUP", b"\n")
+        assert b"PROCS" in told
+
+
+def test_doctor_says_what_works() -> None:
+    done = pyns("doctor", "--json")
+    findings = {each["name"]: each["works"] for each in json.loads(done.stdout)}
+    assert findings["start a program"]
+    assert done.returncode == (0 if findings["namespace: pid"] else 1)
+    assert pyns("doctor").stdout.split()[:2] == ["yes", "kernel"]
+
+
+@pytest.mark.usefixtures("namespaces", "limits")
+def test_demo_is_what_happens() -> None:
+    done = pyns("demo", "--no-wait")
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert "   I am PID 1\n   /proc shows 1 processes\n" in done.stdout
+    assert "   lo\n" in done.stdout
+    assert "killed by the OOM killer, with 100 MiB charged" in done.stdout
+
+
+def completed(words: str) -> list[str]:
+    """Return what a shell is told when the last of the words is being typed."""
+    count = len(words.split(" ")) - 1
+    shell = {"COMP_WORDS": words, "COMP_CWORD": str(count), "_PYNS_COMPLETE": "bash_complete"}
+    script = os.path.join(sysconfig.get_path("scripts"), "pyns")
+    done = subprocess.run(
+        [script], env=os.environ | shell, capture_output=True, text=True, timeout=20
+    )
+    assert done.stderr == ""
+    return [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("pyns pl", ["plan"]),
+        ("pyns run --hostn", ["--hostname"]),
+        ("pyns run --net n", ["none"]),
+        ("pyns run --init --unshare pid,u", ["pid,uts", "pid,user"]),
+        ("pyns run --propagation sh", ["shared"]),
+        ("pyns run --cap-add net_b", ["net_bind_service", "net_broadcast"]),
+        ("pyns completion z", ["zsh"]),
+        ("pyns cgroup t", ["tree"]),
+    ],
+)
+def test_shell_is_told_how_words_go_on(words: str, expected: list[str]) -> None:
+    assert completed(words) == expected
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_for_the_shell(shell: str) -> None:
+    script = pyns("completion", shell).stdout
+    assert "_PYNS_COMPLETE" in script
+    if shutil.which(shell) is not None:
+        options = ["-n"] if shell != "fish" else ["--no-execute"]
+        subprocess.run([shell, *options], input=script, text=True, check=True, timeout=20)
