@@ -268,8 +268,8 @@ def test_only_the_build_of_the_shim_and_an_extra_need_more_than_the_standard_lib
     }
     # an extra is imported when it is used, not with pyns
     # the command's libraries are the command's alone; that for terminals is an extra
-    foreign -= {(found.source, "click", False) for found in IMPORTS if ".cli" in found.source}
-    foreign -= {(found.source, "rich", True) for found in IMPORTS if ".cli" in found.source}
+    foreign -= {(i.source, "click", i.deferred) for i in IMPORTS if ".cli" in i.source}
+    foreign -= {(i.source, "rich", True) for i in IMPORTS if ".cli" in i.source}
     assert foreign == {
         ("pyns._shim_build", "cffi", False),
         ("pyns.cgroups.systemd", "jeepney", True),
