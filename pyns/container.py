@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -343,6 +345,128 @@ class Container:
         if "limits" not in fields:
             chosen["limits"] = possible_limits(chosen.get("cgroup"))
         return cls(**chosen)
+
+    @classmethod
+    def from_toml(cls, text: str) -> Container:
+        """Return the container that a TOML document describes, as `to_toml` writes it.
+
+        Args:
+            text: a table of fields. Mounts and networks are tables with a `type`: "bind", "tmpfs",
+                "proc", ..., "veth"; namespaces are names; id maps [inside, outside, count]; what is
+                no UTF-8 is {base64 = "..."}; seccomp may be "default".
+
+        Raises:
+            ValueError: it is no TOML, an unknown name, or no value; the message says where.
+            CgroupError: there is no such `cgroup`.
+
+        Needs: nothing.
+        Source: https://toml.io
+
+        Example:
+            >>> box = Container.from_toml('limits = {memory_max = "100M"}')
+            >>> box == Container(limits=Limits(memory_max="100M"))
+            True
+        """
+        from pyns import description
+
+        return description.from_toml(text)
+
+    def to_toml(self) -> str:
+        """Return it as a TOML document: the fields that are not the default.
+
+        Raises:
+            ValueError: `join` holds an open file, or `cgroup` is not below the default parent.
+
+        Needs: nothing.
+        Source: https://toml.io
+
+        Example:
+            >>> from pyns import Tmpfs
+            >>> print(Container(hostname="box", mounts=[Tmpfs("/tmp", size="64M")]).to_toml())
+            hostname = "box"
+            <BLANKLINE>
+            [[mounts]]
+            type = "tmpfs"
+            target = "/tmp"
+            size = "64M"
+            <BLANKLINE>
+        """
+        from pyns import description
+
+        return description.to_toml(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Container:
+        """Return the container that a JSON object describes; otherwise as `from_toml`.
+
+        Args:
+            text: as `to_json` writes it.
+
+        Raises:
+            ValueError: it is no JSON, an unknown name, or no value; the message says where.
+            CgroupError: there is no such `cgroup`.
+
+        Needs: nothing.
+        Source: RFC 8259.
+
+        Example:
+            >>> Container.from_json('{"namespaces": ["pid", "mount"]}').namespaces.words()
+            'mount, pid'
+        """
+        from pyns import description
+
+        return description.from_json(text)
+
+    def to_json(self) -> str:
+        """Return it as a JSON object; otherwise as `to_toml`.
+
+        Raises:
+            ValueError: `join` holds an open file, or `cgroup` is not below the default parent.
+
+        Needs: nothing.
+        Source: RFC 8259.
+
+        Example:
+            >>> print(Container(hostname="box").to_json())
+            {
+              "hostname": "box"
+            }
+        """
+        from pyns import description
+
+        return description.to_json(self)
+
+    @classmethod
+    def from_oci(cls, path: StrPath) -> Container:
+        """Return the container of an OCI bundle, as runc and crun run it.
+
+        The program, its user and its directory are no part of a container: `pyns.oci.Bundle` has
+        them as well, and `pyns run BUNDLE` runs it.
+
+        Args:
+            path: the bundle's directory, or its config.json.
+
+        Returns:
+            The container; for each thing that is asked for and not done there is a UserWarning.
+
+        Raises:
+            FileNotFoundError, PermissionError: it can't be read.
+            ValueError: it is no configuration, or one that no container can have.
+
+        Needs: nothing.
+        Source: https://github.com/opencontainers/runtime-spec
+
+        Example:
+            >>> Container.from_oci("/does/not/exist")
+            Traceback (most recent call last):
+            FileNotFoundError: [Errno 2] No such file or directory: '/does/not/exist'
+        """
+        from pyns import oci
+
+        bundle = oci.Bundle.read(os.fsdecode(path))
+        for sentence in bundle.not_honoured:
+            warnings.warn(f"not honoured: {sentence}", stacklevel=2)
+        return bundle.container
 
     def _normalise(self) -> None:
         """Make a tuple of what may be an iterator, or changed later."""
