@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pyns import Bind, Container, Dev, Dir, Namespace, Overlay, Proc, Symlink, Tmpfs
-from pyns.cgroups.cgroup import Entry
+from pyns.cgroups.entry import Entry
 from pyns.command import Command
 from pyns.idmap import Caller
 from pyns.inside import Inside, UnknownError
