@@ -17,7 +17,7 @@ Arguments = StrPath | Sequence[StrPath]
 Environment = Mapping[str, StrPath] | Mapping[bytes, StrPath]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # frozen, to make one would take 7 us, not 2
 class Command:
     """A program, its arguments and what it inherits; -1 and None mean as the caller has it.
 
