@@ -370,6 +370,7 @@ class Process(asyncio.subprocess.Process):
             await asyncio.gather(*(end.is_closed for _, end in self._ends))
         except asyncio.CancelledError:
             self._popen.wait()  # once more: so without letting others run
+            raise
         finally:
             for pipe in self._pipes:
                 if pipe is not None:

@@ -12,6 +12,7 @@ from pyns.exceeded import CpuTimeExpired, TimeoutExpired
 # Seconds between two looks at least. What is used up within them is too much by as many for each
 # CPU; a look takes 20 us.
 _STEP = 0.008
+_LONGEST = 3600.0  # seconds; poll(2) takes no more than 24 days
 
 
 class Deadline:
@@ -60,7 +61,7 @@ class Deadline:
             if now >= self._end:
                 raise TimeoutExpired(self._args, self._timeout or 0)
             left = self._end - now if left is None else min(left, self._end - now)
-        return None if left == math.inf else left
+        return None if left is None or left == math.inf else min(left, _LONGEST)
 
     def _look(self, cpu_time: float) -> float:
         used = self._used()

@@ -520,6 +520,18 @@ def interrupt_main_thread(witness: Witness) -> None:
 
 
 class TestInterruption:
+    def test_by_cancellation_while_a_limit_is_at_work(self) -> None:
+        async def main() -> None:
+            process = await aio.create_subprocess_exec(NOTHING, "sleep", "60")
+            task = asyncio.create_task(process.wait(timeout=0))
+            await asyncio.sleep(0)  # it is killed, and not reaped
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert process.returncode == -signal.SIGKILL
+
+        asyncio.run(main())
+
     def test_by_cancellation(self, box: Container, witness: Witness) -> None:
         async def main() -> None:
             command, fds = witness.command("sleep"), [witness.writer]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import subprocess
@@ -27,6 +28,15 @@ class TestDeadline:
         left = Deadline(ARGS, 100).left()
         assert left is not None
         assert 0 < left <= 100
+
+    @pytest.mark.parametrize("timeout", [1e7, 1e12])
+    def test_that_is_far_is_no_more_than_poll_takes(self, timeout: float) -> None:
+        left = Deadline(ARGS, timeout).left()
+        assert left is not None
+        assert left * 1000 < 2**31
+
+    def test_of_an_infinite_time_is_never(self) -> None:
+        assert Deadline(ARGS, math.inf).left() is None
 
     @pytest.mark.parametrize("timeout", [0, -1, 0.0])
     def test_of_time_is_raised_when_it_is_over(self, timeout: float) -> None:
