@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pyns.cgroups.delegation import is_refused
-from pyns.cgroups.hierarchy import current
+from pyns.cgroups.hierarchy import TEXT, current
 from pyns.executable import why_not_executed
 from pyns.idmap import IdMap, WriteMaps
 from pyns.namespaces import Namespace
@@ -282,4 +282,5 @@ def _sysctl(name: str, proc: str) -> str | None:
 
 
 def _lines(path: str) -> list[str]:
-    return Path(path).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    with open(path, **TEXT) as file:
+        return [line.rstrip("\n") for line in file]

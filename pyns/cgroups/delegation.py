@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator
 
 from pyns.cgroups.files import Directory
-from pyns.cgroups.hierarchy import Hierarchy, current, hierarchies, read_membership
+from pyns.cgroups.hierarchy import TEXT, Hierarchy, current, hierarchies, read_membership
 from pyns.errors import CgroupError
 
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -101,7 +101,7 @@ def hierarchy_of(path: str) -> Hierarchy | None:
 def why_read_only(path: str) -> str:
     """Say which mount is read-only, and how it is made writable."""
     top, options = path, "remount,rw"
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+    with open("/proc/self/mountinfo", **TEXT) as file:
         for line in file:
             before, after = line.split(" - ", 1)
             mount_point, flags = before.split(" ")[4:6]

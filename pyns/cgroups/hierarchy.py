@@ -12,7 +12,10 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
+
+# What the kernel says of paths. Only a newline ends a line: a path may have a carriage return.
+TEXT: Any = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
 
 
 @dataclass(frozen=True)
@@ -169,13 +172,13 @@ def read_membership(proc: str = "/proc", pid: int | str = "self") -> dict[str, s
 
     The keys are the controllers as the kernel lists them; "" for v2, "name=..." for a named one.
     """
-    with open(f"{proc}/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+    with open(f"{proc}/{pid}/cgroup", **TEXT) as file:
         lines = [line.rstrip("\n").split(":", 2) for line in file]
     return {names: path for _, names, path in lines}
 
 
 def _mounted(proc: str, own: dict[str, str]) -> Iterator[Hierarchy]:
-    with open(f"{proc}/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+    with open(f"{proc}/self/mountinfo", **TEXT) as file:
         # a host may have thousands of mounts; few of them are cgroups
         lines = tuple([line for line in file if " - cgroup" in line])
     for hierarchy in _parse(lines, tuple(own)):

@@ -127,5 +127,5 @@ def _is_shared(file: int) -> bool:
     with open(f"/proc/self/fdinfo/{file}") as lines:
         [number] = [line.split()[1] for line in lines if line.startswith("mnt_id:")]
     with open("/proc/thread-self/mountinfo", "rb") as lines:
-        mounts = [line.partition(b" - ")[0].split() for line in lines]
+        mounts = [line.partition(b" - ")[0].split(b" ") for line in lines]
     return any(m[0] == number.encode() and b"shared:" in b" ".join(m[6:]) for m in mounts)
