@@ -19,6 +19,7 @@ PACKAGE = Path(pyns.__file__).parent
 # top first; a module imports from the layers below its own, never from its own
 LAYERS = (
     {"pyns"},
+    {"pyns.judging"},
     {"pyns.aio", "pyns.calling", "pyns.diagnosis"},
     {"pyns.completed", "pyns.starting"},
     {"pyns.process"},
@@ -29,7 +30,7 @@ LAYERS = (
     {"pyns.exceeded"},
     {"pyns.spawn", "pyns.usage"},
     {"pyns.idmapped"},
-    {"pyns.helping"},
+    {"pyns.helping", "pyns.scratch"},
     {"pyns.marshal"},
     {"pyns.plan"},
     {"pyns.container"},
