@@ -53,7 +53,7 @@ def prepare(source: Path) -> tuple[list[str], dict[str, bytes]] | Judged:
     if compile_it is None:
         return run_it, files
     done = judge(compile_it, files=files, outputs={"program": 16 << 20}, timeout=30, cpu_time=20)
-    return (run_it, done.files) if "program" in done.files else done
+    return (run_it, dict(done.files)) if "program" in done.files else done
 
 
 def word_of(done: Judged, expected: bytes) -> str:
