@@ -577,6 +577,11 @@ int mount_step(struct child *child, const struct step *step, const char *text)
 		return host_root(child);
 	case STEP_NEW_ROOT:
 		return new_root(child, text);
+	case STEP_SEND_MOUNT: {
+		int r = send_fd(step->fd, child->tree);
+
+		return r < 0 ? r : 0;
+	}
 	case STEP_ATTACH_ROOT:
 		return attach_root(child, text);
 	case STEP_OPEN_TREE:

@@ -38,6 +38,7 @@ enum step_kind {
 	STEP_MAKE_DIRECTORY, /* text: path; flags: RESOLVE_..., IN_HAND or beneath the root; value: mode */
 	STEP_MAKE_SYMLINK, /* text: path, what it says; flags as above */
 	STEP_WRITE_FILE,   /* text: path in hand, then value bytes of content; flags: mode */
+	STEP_SEND_MOUNT,   /* fd: socket that the mount in hand goes through, to the caller */
 	STEP_OPEN_WITHIN,  /* text: path in hand; a copy of it is the mount in hand then */
 	STEP_SET_ASIDE,    /* the mount in hand, for a later step */
 	STEP_TAKE_UP,      /* the mount that was first set aside */
@@ -168,6 +169,12 @@ int thread_umount(const char *target, int flags);
  */
 int thread_open_tree(const char *source, unsigned int flags);
 int thread_map_ids(int tree, int user_namespace);
+
+/*
+ * Opens what others have made, for reading: beneath a directory, through no link, on no other mount, and
+ * without waiting for whoever writes to a FIFO. Returns an fd or -errno.
+ */
+int thread_open_beneath(int directory, const char *path);
 
 /* To be called in a child of fork(2): it has none of the other threads and their spawns. */
 void after_fork(void);

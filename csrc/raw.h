@@ -74,6 +74,7 @@ struct clone_args {
 #define MOUNT_ATTR_IDMAP 0x100000
 #define MS_PRIVATE 0x40000
 #define MOUNT_ATTR_COMMON 0x0f /* read-only, nosuid, nodev, noexec: f_flags has the same bits */
+#define RESOLVE_NO_XDEV 0x01
 #define RESOLVE_NO_MAGICLINKS 0x02
 #define RESOLVE_NO_SYMLINKS 0x04
 #define RESOLVE_BENEATH 0x08

@@ -69,6 +69,9 @@ int mount_step(struct child *child, const struct step *step, const char *text);
 /* Opens both ends of a terminal. */
 int open_terminal(const struct step *step, const char *text);
 
+/* Gives an fd to whoever has the other end. */
+int send_fd(int socket, int fd);
+
 /* The string that follows in the text of a step. */
 static inline const char *after(const char *string)
 {

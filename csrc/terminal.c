@@ -50,7 +50,7 @@ static int open_slave(int master, uint64_t size)
 	return r < 0 ? r : sys_ioctl(master, TIOCGPTPEER, (void *)(uintptr_t)OPEN_TERMINAL);
 }
 
-static int send_fd(int socket, int fd)
+int send_fd(int socket, int fd)
 {
 	union {
 		struct cmsghdr header;

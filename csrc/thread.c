@@ -28,6 +28,13 @@ int thread_open_tree(const char *source, unsigned int flags)
 	return sys_open_tree(AT_FDCWD, source, flags | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 }
 
+int thread_open_beneath(int directory, const char *path)
+{
+	return sys_openat2(directory, path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
+			   RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
+			       RESOLVE_NO_XDEV);
+}
+
 /* Private as well: what is mounted on a copy of a shared mount would appear on the host. */
 int thread_map_ids(int tree, int user_namespace)
 {

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pyns.errors import CgroupError, NamespaceError, SpawnError
     from pyns.exceeded import CpuTimeExpired, OutputExceeded, TimeoutExpired
     from pyns.idmap import IdMap
+    from pyns.judging import Judged, judge
     from pyns.kernelfs import CgroupFs, Devpts, Mqueue, Proc, Sysfs
     from pyns.landlock import Landlock
     from pyns.links import Device, Veth
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pyns.plan import Plan
     from pyns.process import Process
     from pyns.reason import Reason
+    from pyns.scratch import Scratch
     from pyns.starting import clone_into
     from pyns.usage import Usage
     from pyns.usermode import UserNetwork
@@ -50,6 +52,7 @@ __all__ = [
     "File",
     "IdMap",
     "IoMax",
+    "Judged",
     "Landlock",
     "Limits",
     "Mqueue",
@@ -61,6 +64,7 @@ __all__ = [
     "Proc",
     "Process",
     "Reason",
+    "Scratch",
     "SpawnError",
     "Symlink",
     "Sysfs",
@@ -75,6 +79,7 @@ __all__ = [
     "check_output",
     "clone_into",
     "doctor",
+    "judge",
     "masks",
     "namespaces",
     "run",
@@ -113,6 +118,10 @@ _PLACES = {
         "TimeoutExpired",
     ),
     "pyns.idmap": ("IdMap",),
+    "pyns.judging": (
+        "Judged",
+        "judge",
+    ),
     "pyns.kernelfs": (
         "CgroupFs",
         "Devpts",
@@ -137,6 +146,7 @@ _PLACES = {
     "pyns.plan": ("Plan",),
     "pyns.process": ("Process",),
     "pyns.reason": ("Reason",),
+    "pyns.scratch": ("Scratch",),
     "pyns.starting": ("clone_into",),
     "pyns.usage": ("Usage",),
     "pyns.usermode": ("UserNetwork",),

@@ -91,6 +91,11 @@ def map_ids(tree: int, user_namespace: int) -> None:
     _checked(lib.thread_map_ids(tree, user_namespace))
 
 
+def open_beneath(directory: int, path: bytes) -> int:
+    """Return an fd, for reading, of what is beneath a directory; OSError if it leads elsewhere."""
+    return _checked(lib.thread_open_beneath(directory, path))
+
+
 def _checked(result: int) -> int:
     if result < 0:
         raise OSError(-result, os.strerror(-result))

@@ -98,6 +98,20 @@ class WriteFile(Step):
         return Operands((self.path,), self.mode, len(self.content), data=self.content)
 
 
+class SendMount(Step):
+    """Gives the caller the mount in hand, through a socket (unix(7))."""
+
+    kind = "send_mount"
+    calls = "sendmsg"
+    fd: int = -1
+
+    def describe(self) -> str:
+        return "give it to the caller"
+
+    def operands(self) -> Operands:
+        return Operands(fd=self.fd)
+
+
 class OpenWithin(Step):
     """Takes a copy of the mount in hand that begins at a path in it (open_tree(2))."""
 

@@ -32,6 +32,7 @@ from pyns import (
     Overlay,
     Proc,
     Process,
+    Scratch,
     SpawnError,
     Symlink,
     Tmpfs,
@@ -92,6 +93,11 @@ def files(place: Path) -> Spawn:
         limits=Limits(pids_max=100) if PRIVILEGED else None,
     )
     return Spawn(box, {"cwd": "/tmp", "stdout": subprocess.DEVNULL, "pass_fds": [2]})
+
+
+def given(_: Path, scratch: Scratch) -> Spawn:
+    """A filesystem that the caller is given."""
+    return Spawn(Container(mounts=(scratch.mount, Proc())), {"cwd": "/"})
 
 
 HARDENING: dict[str, Any] = {
@@ -191,6 +197,7 @@ SPAWNS: dict[str, Callable[..., Spawn]] = {
     f.__name__: f
     for f in (
         files,
+        given,
         hardened,
         hardened_with_init,
         user_at_last,
@@ -340,7 +347,9 @@ class Spawner:
         for directory in ("one", "two"):
             (place / directory).mkdir()
         with ExitStack() as undo:
-            arguments = []
+            arguments: list[Any] = []
+            if name == "given":
+                arguments.append(undo.enter_context(Scratch("/tmp", "1M")))
             if name == "joined":
                 target = undo.enter_context(clone_into(Container(), ["sleep", "1000"]))
                 undo.callback(target.kill)

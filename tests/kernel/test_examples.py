@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +58,54 @@ def test_readme_plan() -> None:
     shown = shown.replace("'/root'", repr(os.getcwd()))
     shown = re.sub(r"of \d+ places", f"of {len(os.get_exec_path())} places", shown)
     assert str(Container(hostname="box").plan(["id"])) == shown
+
+
+@pytest.mark.usefixtures("namespaces", "limits")
+def test_judge_knows_the_worth_of_submissions(tmp_path: Path) -> None:
+    submissions, tests = tmp_path / "submissions", tmp_path / "tests"
+    for directory in (submissions, tests):
+        directory.mkdir()
+    for name, source in {
+        "right.py": "print(sum(map(int, input().split())))",
+        "wrong.py": "print(41)",
+        "slow.py": "while True: pass",
+        "greedy.py": "x = bytearray(1 << 30)",
+        "loud.py": "while True: print('x' * 1000)",
+        "crash.sh": "kill -SEGV $$",
+        "liar.sh": "echo 42; exit 137",
+        "broken.c": "int main(void) { return x; }",
+        "right.c": '#include <stdio.h>\nint main(void) { int a, b; scanf("%d %d", &a, &b);'
+        'printf("%d\\n", a + b); return 0; }',
+    }.items():
+        (submissions / name).write_text(source)
+    (tests / "1.in").write_text("20 22\n")
+    (tests / "1.out").write_text("42\n")
+    script = str(TOP / "examples/judge.py")
+    told = tmp_path / "verdicts.json"
+    said = python(script, str(submissions), str(tests), "--json", str(told))
+    words = {each["submission"]: each["word"] for each in json.loads(told.read_text())}
+    if shutil.which("cc") is None:
+        words |= {"broken.c": "compile error", "right.c": "ok"}
+    assert words == {
+        "right.py": "ok",
+        "wrong.py": "wrong answer",
+        "slow.py": "time limit",
+        "greedy.py": "memory limit",
+        "loud.py": "output limit",
+        "crash.sh": "crash",
+        "liar.sh": "exit status 137",
+        "broken.c": "compile error",
+        "right.c": "ok",
+    }
+    assert len(said.splitlines()) == len(words)
+
+
+@pytest.mark.usefixtures("namespaces", "limits")
+def test_benchmark_harness_tells_time_and_memory() -> None:
+    cpu = str(min(os.sched_getaffinity(0)))
+    script = str(TOP / "examples/benchmark_harness.py")
+    said = python(script, "--runs", "5", "--cpu", cpu, "sh", "-c", "true & true")
+    lines = said.splitlines()
+    assert lines[0] == f"5 runs on CPU {cpu}"
+    assert [line.split()[0] for line in lines[1:]] == ["wall", "user", "system", "peak"]
+    assert float(lines[1].split()[1]) > 0

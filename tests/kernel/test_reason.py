@@ -156,3 +156,15 @@ class TestOutOfMemory:
             with suppress(OSError):
                 said.add(run(box, ["true", "x" * 100_000]).reason)
         assert said == {Reason.OOM_KILLED}
+
+
+def test_start_that_was_refused() -> None:
+    with pytest.raises(SpawnError) as caught:
+        run(Container(root="/does/not/exist", namespaces=Namespace.MOUNT), ["true"])
+    assert caught.value.reason == Reason.NOT_STARTED
+
+
+def test_what_is_sent_from_outside_is_a_signal() -> None:
+    with clone_into(NOTHING, ["sleep", "60"]) as process:
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.reason == Reason.SIGNALED

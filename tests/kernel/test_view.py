@@ -254,6 +254,9 @@ class Expected:
     def open_within(self, step: Any) -> None:
         self.made = []
 
+    def send_mount(self, step: Any) -> None:
+        """It is mounted all the same."""
+
     def set_attributes(self, step: Any) -> None:
         self.hand = marked(self.hand, step.attributes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from pyns.mount_steps import (
     MakeDirectory,
     MakeSymlink,
     OpenWithin,
+    SendMount,
     SetAside,
     Stage,
     TakeUp,
@@ -189,6 +191,27 @@ def _md5(content: bytes) -> str:
     import hashlib
 
     return hashlib.md5(content).hexdigest()
+
+
+class TestSendMount:
+    def test_the_caller_gets_the_mount_in_hand(self, output: Output) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            steps = (*MOUNTS, TMPFS, SendMount(theirs.fileno()), Attach(b"/mnt"))
+            output(*steps, script="echo hello > /mnt/file")
+            _, [fd], _, _ = socket.recv_fds(ours, 1, 1)
+        try:
+            # the namespace that it was attached in is gone
+            with open(os.open("file", os.O_RDONLY, dir_fd=fd)) as file:
+                assert file.read() == "hello\n"
+        finally:
+            os.close(fd)
+
+    def test_needs_a_socket_and_a_mount(self, failure: Failure) -> None:
+        assert failure(*MOUNTS, TMPFS, SendMount(-1)) == (4, errno.EBADF)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            assert failure(*MOUNTS, SendMount(theirs.fileno())) == (3, errno.EBADF)
 
 
 class TestOpenWithin:
