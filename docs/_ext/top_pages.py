@@ -1,4 +1,4 @@
-"""The pages at the top of the checkout, as pages of the documentation, and the index of all pages."""
+"""The pages at the top of the checkout, as pages of the documentation, and the index of all."""
 
 from __future__ import annotations
 
