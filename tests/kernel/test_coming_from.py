@@ -92,8 +92,10 @@ def test_what_pyns_says_is_right(code: str, request: pytest.FixtureRequest) -> N
     }.items():
         if re.search(pattern, code):
             request.getfixturevalue(fixture)
-    names: dict[str, Any] = {**vars(pyns), **vars(cgroups), "pyns": pyns}
-    names |= {"run": run, "box": BOX, "args": ARGS}
+    names: dict[str, Any] = {
+        name: getattr(module, name) for module in (cgroups, pyns) for name in module.__all__
+    }
+    names |= {"pyns": pyns, "run": run, "box": BOX, "args": ARGS}
     if "process" in code:
         names["process"] = request.getfixturevalue("limited" if "cgroup" in code else "process")
     with open(os.devnull) as file:
