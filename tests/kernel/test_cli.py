@@ -315,6 +315,15 @@ class TestPlan:
 
 
 @pytest.mark.usefixtures("limits")
+def test_cpu_time_is_that_of_all_its_processes() -> None:
+    told = outcome(
+        "--cpu-time", "0.2", "--timeout", "40", "--", "sh", "-c", "yes >/dev/null & yes >/dev/null"
+    )
+    assert (told["status"], told["reason"]) == (124, "cpu_time")
+    assert told["usage"]["cpu_seconds"] >= 0.2
+
+
+@pytest.mark.usefixtures("limits")
 def test_limits_hold_and_their_group_is_gone() -> None:
     hog = "x = bytearray(64 << 20)"
     told = outcome("-m", "20M", "--memory-swap-max", "0", "--", *python(hog))
