@@ -98,7 +98,7 @@ class TestRun:
             ((), 125),
             (("--", "/etc/passwd"), 126),
             (("--", "/"), 126),
-            (("--", "does-not-exist"), 127),
+            (("--", "/does/not/exist"), 127),
         ],
     )
     def test_exit_status(self, words: tuple[str, ...], status: int) -> None:
