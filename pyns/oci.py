@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -167,6 +167,11 @@ def _bundle(asked: _Asked, directory: str) -> Bundle:
     fields["uid_map"] = _id_map(asked.take("linux.uidMappings", []))
     fields["gid_map"] = _id_map(asked.take("linux.gidMappings", []))
     fields["mounts"] = _mounts(asked, directory)
+    shows_groups = any(isinstance(mount, CgroupFs) for mount in fields["mounts"])
+    if shows_groups and Namespace.CGROUP not in fields["namespaces"] | _kinds(fields["join"]):
+        # runc binds the container's own groups there, to be all that is seen
+        fields["namespaces"] |= Namespace.CGROUP
+        asked.refuse("linux.namespaces", "without cgroup: it is new, for the mount of cgroups")
     for ours, theirs in (("masked_paths", "maskedPaths"), ("read_only_paths", "readonlyPaths")):
         fields[ours] = tuple(asked.take(f"linux.{theirs}", ()))
     propagation = asked.take("linux.rootfsPropagation", "private")
@@ -207,6 +212,13 @@ def _namespaces(asked: _Asked) -> tuple[Namespace, dict[Namespace, str]]:
         else:
             new |= kind
     return new, join
+
+
+def _kinds(join: Iterable[Namespace]) -> Namespace:
+    kinds = Namespace(0)
+    for kind in join:
+        kinds |= kind
+    return kinds
 
 
 def _id_map(mappings: Sequence[Mapping[str, int]]) -> tuple[IdMap, ...] | None:

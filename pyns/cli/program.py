@@ -41,7 +41,8 @@ class ProgramCommand(Command):
             head, program = head[:at], head[at + 1 :]
         else:
             ctx.allow_interspersed_args = False
-            if not self.before.startswith("[") and head and not head[0].startswith("-"):
+            may_be_left_out = self.before.startswith("[")
+            if head and (_describes(head[0]) if may_be_left_out else head[0][:1] != "-"):
                 first = [head.pop(0)]
         # which occurrence comes when, of options that have one list each
         order = self.make_parser(ctx).parse_args(args=list(head))[2]

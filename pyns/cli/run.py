@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
 
+from pyns.cgroups import Limits
 from pyns.cli import options, running
 from pyns.cli.program import ProgramCommand, given_of
 
@@ -37,7 +39,10 @@ def _run(ctx: click.Context, /, **about: Any) -> None:
     given = given_of(ctx)
     if not ctx.meta["program"]:
         raise click.UsageError("what is to be run? pyns run [OPTIONS] -- PROGRAM", ctx)
-    running.carry_out(ctx, given.container(), options=given.process, **about)
+    box = given.container()
+    if about["cpu_time"] is not None and box.limits is None and box.cgroup is None:
+        box = replace(box, limits=Limits())  # a group of its own, which counts
+    running.carry_out(ctx, box, options=given.process, **about)
 
 
 command = ProgramCommand(

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -17,7 +16,11 @@ import click
 
 from pyns.cli.failing import FAILED, NOT_EXECUTABLE, NOT_FOUND, TIMED_OUT, TOLD, sentence_of, tell
 from pyns.cli.options import Read, seconds
+from pyns.container import Container
+from pyns.deadline import Deadline
 from pyns.errors import CgroupError, SpawnError
+from pyns.exceeded import CpuTimeExpired, TimeoutExpired
+from pyns.limited import check_cpu_time
 from pyns.master import Size
 from pyns.options import Target
 from pyns.process import Process
@@ -48,6 +51,11 @@ def options() -> list[click.Option]:
             help="Kill it after 10, 1.5s, 2m, ...; the exit status is 124 then.",
         ),
         click.Option(
+            ["--cpu-time"],
+            type=Read(seconds, "duration"),
+            help="Likewise, once all its processes together have used so much CPU time.",
+        ),
+        click.Option(
             ["--json", "outcome"],
             metavar="FILE|FD",
             help="Write what became of it: status, reason, usage, and what went wrong.",
@@ -73,12 +81,12 @@ class Outcome:
             "error": None,
         }
 
-    def end(self, process: Process, status: int, *, timed_out: bool) -> None:
+    def end(self, process: Process, status: int, limit: Reason | None) -> None:
         """Note how a program ended."""
         code = process.returncode
         self.told["status"], self.told["returncode"] = status, code
         self.told["signal"] = signal.Signals(-code).name if code < 0 else None
-        self.told["reason"] = str(Reason.TIMEOUT if timed_out else process.reason)
+        self.told["reason"] = str(limit or process.reason)
         if process.usage is not None:
             self.told["usage"] = dataclasses.asdict(process.usage)
 
@@ -126,6 +134,7 @@ def carry_out(
     *,
     tty: bool,
     timeout: float | None,
+    cpu_time: float | None,
     outcome: str | None,
     options: dict[str, Any],
 ) -> None:
@@ -136,6 +145,7 @@ def carry_out(
         target: the container, or the pid of one that is running.
         tty: whether it has a terminal of its own.
         timeout: in seconds.
+        cpu_time: in seconds.
         outcome: where to write what became of it, a file or the number of an fd.
         options: of subprocess.Popen.
     """
@@ -144,7 +154,7 @@ def carry_out(
     with told(result, outcome):
         try:
             terminal = tty or ctx.meta.get("terminal", False)
-            status = _run(result, target, args, terminal, timeout, options)
+            status = _run(result, target, args, terminal, timeout, cpu_time, options)
         except TOLD as error:
             status = _status_of(error, args[0])
             result.fail(error, status)
@@ -166,8 +176,12 @@ def _run(
     args: Sequence[str],
     terminal: Size,
     timeout: float | None,
+    cpu_time: float | None,
     options: dict[str, Any],
 ) -> int:
+    check_cpu_time(cpu_time, target if isinstance(target, Container) else None)
+    if cpu_time is not None and terminal:
+        raise ValueError("--cpu-time is not looked at while a terminal is relayed: leave -t out")
     with _signals_noted() as noted:
         with slow("it takes long to start"):
             process = clone_into(target, args, terminal=terminal, **options)
@@ -176,7 +190,7 @@ def _run(
                 if terminal:
                     ended_by = _relay(process, noted, timeout)
                 else:
-                    ended_by = _wait(process, noted, timeout)
+                    ended_by = _wait(process, noted, process._deadline(timeout, cpu_time))
                 if ended_by is not None:
                     process.kill()
                 process.wait()
@@ -184,13 +198,14 @@ def _run(
             process.kill()
             process.wait()
             raise
-    if ended_by == signal.SIGALRM:
+    limit = ended_by if isinstance(ended_by, Reason) else None
+    if isinstance(ended_by, Reason):
         status = TIMED_OUT
     elif ended_by is not None or process.returncode < 0:
         status = 128 + (ended_by or -process.returncode)
     else:
         status = process.returncode
-    result.end(process, status, timed_out=ended_by == signal.SIGALRM)
+    result.end(process, status, limit)
     return status
 
 
@@ -209,9 +224,8 @@ def _signals_noted() -> Iterator[list[int]]:
             signal.signal(each, handler)
 
 
-def _wait(process: Process, noted: list[int], timeout: float | None) -> int | None:
-    """Wait for its end, and hand signals on; return the number of one that has to end it."""
-    deadline = None if timeout is None else time.monotonic() + timeout
+def _wait(process: Process, noted: list[int], deadline: Deadline) -> int | Reason | None:
+    """Wait for its end, and hand signals on; return a limit or a signal that has to end it."""
     waited = {number for number in _FOR_PROGRAM if signal.getsignal(number) is not signal.SIG_IGN}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, waited | {signal.SIGCHLD})
     try:
@@ -220,19 +234,23 @@ def _wait(process: Process, noted: list[int], timeout: float | None) -> int | No
             if not _hand_on(process, number, from_terminal=_in_foreground()):
                 return number
         while process.poll() is None:
-            if deadline is None:
+            left = deadline.left()
+            if left is None:
                 came = signal.sigwaitinfo(waited | {signal.SIGCHLD})
             else:
-                left = max(0.0, deadline - time.monotonic())
                 found = signal.sigtimedwait(waited | {signal.SIGCHLD}, left)
                 if found is None:
-                    return signal.SIGALRM
+                    continue
                 came = found
             if came.si_signo != signal.SIGCHLD and not _hand_on(
                 process, came.si_signo, from_terminal=came.si_code == _SI_KERNEL
             ):
                 return came.si_signo
         return None
+    except CpuTimeExpired:
+        return Reason.CPU_TIME
+    except TimeoutExpired:
+        return Reason.TIMEOUT
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -274,7 +292,7 @@ class _Stopped(Exception):  # noqa: N818  no error: a signal came
     """A signal that is to end the program came while its terminal was relayed."""
 
 
-def _relay(process: Process, noted: list[int], timeout: float | None) -> int | None:
+def _relay(process: Process, noted: list[int], timeout: float | None) -> int | Reason | None:
     """Connect the caller's terminal; ^C is a key there, which goes to the program."""
     from pyns.terminal import relay
 
@@ -288,7 +306,7 @@ def _relay(process: Process, noted: list[int], timeout: float | None) -> int | N
         if not noted:
             relay(process, timeout=timeout)
     except subprocess.TimeoutExpired:
-        return signal.SIGALRM
+        return Reason.TIMEOUT
     except _Stopped as stopped:
         noted.append(stopped.args[0])
     finally:

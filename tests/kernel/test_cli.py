@@ -98,7 +98,7 @@ class TestRun:
             ((), 125),
             (("--", "/etc/passwd"), 126),
             (("--", "/"), 126),
-            (("--", "does-not-exist"), 127),
+            (("--", "/does/not/exist"), 127),
         ],
     )
     def test_exit_status(self, words: tuple[str, ...], status: int) -> None:
@@ -312,6 +312,15 @@ class TestPlan:
             line.removeprefix("nearest: "), shell=True, capture_output=True, text=True, timeout=20
         )
         assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+@pytest.mark.usefixtures("limits")
+def test_cpu_time_is_that_of_all_its_processes() -> None:
+    told = outcome(
+        "--cpu-time", "0.2", "--timeout", "40", "--", "sh", "-c", "yes >/dev/null & yes >/dev/null"
+    )
+    assert (told["status"], told["reason"]) == (124, "cpu_time")
+    assert told["usage"]["cpu_seconds"] >= 0.2
 
 
 @pytest.mark.usefixtures("limits")

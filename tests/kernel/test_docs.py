@@ -19,6 +19,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -32,7 +33,7 @@ from pyns.cgroups.limits import Write
 from pyns.namespaces.kinds import FILES
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
-SHELL_PAGES = {"namespaces.md"}
+SHELL_PAGES = {"cli.md", "namespaces.md"}
 BLOCK = re.compile(
     r"(?:^<!-- needs: (?P<needs>[^\n]*) -->\n)?"
     r"^```(?P<language>python|pycon|console|\{literalinclude\} (?P<file>\S+\.py))\n"
@@ -117,6 +118,13 @@ def ip() -> None:
 
 
 @pytest.fixture
+def runc() -> None:
+    """Skip where runc(8) is missing."""
+    if shutil.which("runc") is None:
+        pytest.skip("runc: not in PATH")
+
+
+@pytest.fixture
 def usr_python() -> None:
     """Skip where the host's programs, which a sandbox has, are without Python."""
     if not os.path.exists("/usr/bin/python3"):
@@ -159,8 +167,15 @@ def session_of_shell(block: Block, directory: Path) -> str:
             f"printf '%s\\n' {shlex.quote(command)}",
             re.sub(r"^. ", "", command, flags=re.M),
         ]
+    # with the command that is installed beside this interpreter
+    path = f"{sysconfig.get_path('scripts')}:{os.environ.get('PATH', os.defpath)}"
     done = subprocess.run(
-        ["bash", "-c", "\n".join(script)], stdout=-1, text=True, cwd=directory, timeout=30
+        ["bash", "-c", "\n".join(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=directory,
+        timeout=30,
+        env=os.environ | {"PATH": path},
     )
     return done.stdout
 

@@ -278,7 +278,7 @@ def test_what_is_no_duration_is_refused(words: str) -> None:
         seconds(words)
 
 
-def test_program_is_what_follows_the_dashes_or_the_options() -> None:
+def test_program_is_what_follows_the_dashes_or_the_options(tmp_path: Path) -> None:
     def parts(*words: str) -> tuple[str | None, list[str]]:
         context = run.make_context("run", list(words))
         return context.meta["first"], context.meta["program"]
@@ -289,6 +289,11 @@ def test_program_is_what_follows_the_dashes_or_the_options() -> None:
     )
     assert parts("--init", "a", "-b", "--init") == (None, ["a", "-b", "--init"])
     assert parts("--", "a") == (None, ["a"])
+    # what can't be executed can only be a container, also without dashes
+    (tmp_path / "box.toml").touch()
+    file, directory = str(tmp_path / "box.toml"), f"{tmp_path}/"
+    assert parts(file, "--init", "a") == (file, ["a"])
+    assert parts("--init", directory) == (directory, [])
     with pytest.raises(click.UsageError, match="all of the program stands after --"):
         parts("git", "log", "--", "file")
 

@@ -64,8 +64,9 @@ def test_configurations_of_runc_and_crun_are_honoured(spec: tuple[str, Path]) ->
     name, directory = spec
     found = Bundle.read(directory)
     assert (found.args, found.terminal) == (("sh",), True)
-    # the times of access, and the one set of capabilities that all five sets are here
+    # the times of access, the one set of capabilities that all five sets are here
     assert {each.split(":")[0] for each in found.not_honoured} <= {
+        "linux.namespaces",  # one of cgroups, if they are mounted
         "mounts[1] (/dev)",
         "process.capabilities.inheritable",
         "process.capabilities.ambient",
@@ -146,7 +147,6 @@ def test_fields(config: dict[str, Any], expected: dict[str, Any]) -> None:
         (mount("/x", "tmpfs", "size=65536k", "mode=755", "nr_inodes=9", "noexec", "ro"),
          Tmpfs("/x", size="65536K", mode=0o755, inodes=9, noexec=True, read_only=True)),
         (mount("/q", "mqueue"), Mqueue("/q")),
-        (mount("/c", "cgroup2", "ro"), CgroupFs("/c")),
         (mount("/p", "devpts", "gid=5", "mode=600", "ptmxmode=666", "newinstance"),
          Devpts("/p", mode=0o600, gid=5, ptmxmode=0o666)),
         (mount("/b", "bind", "rbind", "ro", "nosuid", "nodev", "noexec", source="data"),
@@ -161,6 +161,18 @@ def test_mounts(asked: dict[str, Any], expected: Mount) -> None:
     found = bundle(mounts=[asked], linux={"namespaces": [{"type": "mount"}]})
     assert found.container.mounts == (expected,)
     assert found.not_honoured == ()
+
+
+def test_cgroups_that_are_mounted_are_the_containers_own() -> None:
+    asked = [mount("/c", "cgroup2", "ro")]
+    own = bundle(mounts=asked, linux={"namespaces": [{"type": "mount"}, {"type": "cgroup"}]})
+    assert own.container.mounts == (CgroupFs("/c"),)
+    assert own.not_honoured == ()
+    added = bundle(mounts=asked, linux={"namespaces": [{"type": "mount"}]})
+    assert added.container == own.container
+    assert added.not_honoured == (
+        "linux.namespaces: 'without cgroup: it is new, for the mount of cgroups'",
+    )
 
 
 def test_what_lies_in_dev_is_that_of_dev() -> None:
