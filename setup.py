@@ -1,15 +1,15 @@
-"""What pyproject.toml can't say: the shim and its init, and the tag of their wheel."""
+"""What pyproject.toml can't say: the shim and its init, the tag of their wheel, and its parts."""
 
+import json
 import platform
+import sys
 import sysconfig
 from pathlib import Path
 
-import cffi  # noqa: F401  without it setuptools would silently build a wheel without the shim
+import cffi  # without it setuptools would silently build a wheel without the shim
 from setuptools import setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
-
-free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
-limited_api = platform.python_implementation() == "CPython" and not free_threaded
 
 INIT = "pyns/pyns-init"
 # Without libc the program needs nothing of the machine that builds it but a compiler. What the
@@ -18,6 +18,15 @@ COMPILE = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-ffreestanding", "-fno-pie"
 COMPILE += ["-fno-stack-protector", "-fno-sanitize=all", "-U_FORTIFY_SOURCE"]
 LINK = ["-nostdlib", "-static", "-no-pie", "-fno-lto", "-fno-sanitize=all", "-s"]
 LINK += ["-Wl,--build-id=none,-z,noexecstack"]
+
+
+def stable_abi() -> str | None:
+    """Return the oldest Python whose stable ABI the shim keeps to; None where there is none."""
+    if platform.python_implementation() != "CPython":
+        return None
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return "cp315" if sys.version_info >= (3, 15) else None
+    return "cp311"
 
 
 class BuildWithInit(build_ext):
@@ -29,6 +38,12 @@ class BuildWithInit(build_ext):
             self.build_init(Path(self.get_finalized_command("build_py").get_package_dir("pyns")))
         else:
             self.build_init(Path(self.build_lib, "pyns"))
+
+    def build_extensions(self) -> None:
+        # some Pythons pass on where their own libraries lie; the shim needs none but libc
+        linker = self.compiler.linker_so
+        self.compiler.linker_so = [word for word in linker if not word.startswith("-Wl,-rpath")]
+        super().build_extensions()
 
     def build_init(self, directory: Path) -> None:
         objects = self.compiler.compile(
@@ -50,8 +65,41 @@ class BuildWithInit(build_ext):
         return mapping | {str(Path(self.build_lib, INIT)): INIT} if self.inplace else mapping
 
 
+class WheelWithBom(bdist_wheel):
+    """Adds a bill of materials (PEP 770, CycloneDX): what is compiled in and not written here."""
+
+    def egg2dist(self, egginfo_path: str, distinfo_path: str) -> None:
+        super().egg2dist(egginfo_path, distinfo_path)
+        bom = Path(distinfo_path, "sboms", "pyns.cdx.json")
+        bom.parent.mkdir()
+        bom.write_text(json.dumps(self.bill(), indent=2) + "\n")
+
+    def bill(self) -> dict[str, object]:
+        def component(name: str, version: str, license_id: str) -> dict[str, object]:
+            return {
+                "type": "library",
+                "bom-ref": name,
+                "name": name,
+                "version": version,
+                "licenses": [{"license": {"id": license_id}}],
+                "purl": f"pkg:pypi/{name}@{version}",
+            }
+
+        metadata = self.distribution.metadata
+        ours, name = str(metadata.license_expression), str(metadata.name)
+        bindings = component("cffi", cffi.__version__, "MIT-0")
+        return {
+            "bomFormat": "CycloneDX",
+            "specVersion": "1.6",
+            "version": 1,
+            "metadata": {"component": component(name, str(metadata.version), ours)},
+            "components": [bindings | {"description": "its C headers, in pyns._shim"}],
+            "dependencies": [{"ref": name, "dependsOn": ["cffi"]}],
+        }
+
+
 setup(
     cffi_modules=["pyns/_shim_build.py:ffibuilder"],
-    cmdclass={"build_ext": BuildWithInit},
-    options={"bdist_wheel": {"py_limited_api": "cp311"}} if limited_api else {},
+    cmdclass={"build_ext": BuildWithInit, "bdist_wheel": WheelWithBom},
+    options={"bdist_wheel": {"py_limited_api": stable_abi() or False}},
 )

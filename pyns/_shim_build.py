@@ -21,7 +21,10 @@ ffibuilder.set_source(
     include_dirs=[str(CSRC)],
     depends=[str(CSRC / name) for name in ("plan.h", "shim.h", "raw.h")],
     define_macros=[("Py_LIMITED_API", "0x030b0000")] if limited_api else [],
-    extra_compile_args=["-O2", "-std=gnu11", "-Wall", "-Wextra", "-fvisibility=hidden"],
+    extra_compile_args=[
+        *("-O2", "-std=gnu11", "-Wall", "-Wextra", "-fvisibility=hidden"),
+        f"-ffile-prefix-map={Path.cwd()}=.",  # the same bytes wherever it is built
+    ],
     # now: the child must not run the dynamic linker's lazy binding
     extra_link_args=["-Wl,-z,relro,-z,now"],
 )

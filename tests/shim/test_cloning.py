@@ -158,7 +158,8 @@ def test_the_child_enters_the_v1_cgroup(v1_cgroup: Path, output: Output) -> None
     with (v1_cgroup / "tasks").open("wb") as tasks:
         step = EnterCgroup(str(v1_cgroup), tasks.fileno())
         memberships = output(NOTHING_NEW, step, script="cat /proc/self/cgroup")
-    assert f"/{v1_cgroup.name}" in [line.split(":", 2)[2] for line in memberships.splitlines()]
+    # in a container without a cgroup namespace the path begins with those of its own
+    assert any(line.endswith(f"/{v1_cgroup.name}") for line in memberships.splitlines())
 
 
 def test_entering_a_removed_v1_cgroup_fails_with_enodev(v1_cgroup: Path, failure: Failure) -> None:
