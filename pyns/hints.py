@@ -134,7 +134,7 @@ def _why_too_many(namespaces: Namespace, proc: str) -> str:
     )
 
 
-def _why_filtered(step: Step, error: int) -> str | None:
+def _why_filtered(step: Step, error: int, proc: str = "/proc") -> str | None:
     """Say that a seccomp filter forbids a call, if it answers so whatever the arguments are.
 
     These are such that the kernel itself says EINVAL before it asks for any right.
@@ -148,6 +148,8 @@ def _why_filtered(step: Step, error: int) -> str | None:
     number = numbers(os.uname().machine)[name]
     if libc.syscall(ctypes.c_long(number), *arguments) >= 0 or ctypes.get_errno() != error:
         return None
+    if _status(proc)["Seccomp"] == "0":
+        return f"There is no {name} here: the caller runs under an emulator, as valgrind is one"
     return (
         f"A seccomp filter forbids {name} to the caller, as those of container engines do: start "
         "that container with one that allows it"
