@@ -59,6 +59,7 @@ class RequestStruct(ctypes.Structure):
         ("mount_count", ctypes.c_uint64),
         ("times", ctypes.c_void_p),
     )
+    kept: tuple[object, ...] = ()  # what it points to
 
 
 class FloorMount(NamedTuple):
@@ -91,6 +92,42 @@ class Floor:
         times: ctypes.Array[ctypes.c_uint64] | None = None,
     ) -> Start:
         """Return what starts a program; each start fills `times`, one for each of STAGES."""
+        request = self.request(
+            argv,
+            namespaces=namespaces,
+            root=root,
+            hostname=hostname,
+            id_maps=id_maps,
+            maps_by_parent=maps_by_parent,
+            mounts=mounts,
+            tasks=tasks,
+            birth=birth,
+            times=times,
+        )
+
+        def start() -> None:
+            status = self._start_and_wait(request)
+            if status < 0:
+                raise OSError(-status, os.strerror(-status), "limit.c")
+            expect_success(status)
+
+        return start
+
+    @staticmethod
+    def request(
+        argv: Sequence[str],
+        *,
+        namespaces: Namespace = Namespace(0),  # noqa: B008  immutable
+        root: Path | None = None,
+        hostname: str | None = None,
+        id_maps: tuple[str, str] | None = None,
+        maps_by_parent: bool = False,
+        mounts: Sequence[FloorMount] = (),
+        tasks: Sequence[int] = (),
+        birth: int = -1,
+        times: ctypes.Array[ctypes.c_uint64] | None = None,
+    ) -> RequestStruct:
+        """Return what limit.c is given; it keeps all that it points to."""
         arguments = _strings([os.fsencode(argument) for argument in argv])
         environment = _strings([key + b"=" + value for key, value in os.environb.items()])
         descriptors = (ctypes.c_int32 * (len(tasks) + 1))(*tasks, -1)
@@ -100,7 +137,6 @@ class Floor:
                 for m in mounts
             )
         )
-        kept = (arguments, environment, descriptors, structs, times)
         request = RequestStruct(
             program=arguments[0],
             arguments=ctypes.addressof(arguments),
@@ -117,14 +153,8 @@ class Floor:
             mount_count=len(mounts),
             times=None if times is None else ctypes.addressof(times),
         )
-
-        def start(_kept: object = kept) -> None:
-            status = self._start_and_wait(request)
-            if status < 0:
-                raise OSError(-status, os.strerror(-status), "limit.c")
-            expect_success(status)
-
-        return start
+        request.kept = (arguments, environment, descriptors, structs, times)
+        return request
 
 
 def _strings(strings: Sequence[bytes]) -> ctypes.Array[ctypes.c_char_p]:

@@ -21,22 +21,38 @@ static int put(const char *file, const char *value)
 	return r;
 }
 
-/* Returns 0 or -errno; what was made is removed either way. */
+/* Removes those that are there, the last first. Returns 0 or -errno. */
+int remove_groups(const char *const *directories)
+{
+	int count = 0, r = 0;
+
+	while (directories[count] != NULL)
+		count++;
+	while (count-- > 0)
+		if (rmdir(directories[count]) < 0 && errno != ENOENT && r == 0)
+			r = -errno;
+	return r;
+}
+
+/* Returns 0 or -errno; then nothing is left of what was made. */
+int make_groups(const char *const *directories, const char *const *files, const char *const *values)
+{
+	int r = 0;
+
+	for (int i = 0; directories[i] != NULL && r == 0; i++)
+		if (mkdir(directories[i], 0755) < 0)
+			r = -errno;
+	for (int i = 0; files[i] != NULL && r == 0; i++)
+		r = put(files[i], values[i]);
+	if (r < 0)
+		remove_groups(directories);
+	return r;
+}
+
 int make_and_remove(const char *const *directories, const char *const *files,
 		    const char *const *values)
 {
-	int made = 0, r = 0;
+	int r = make_groups(directories, files, values);
 
-	while (directories[made] != NULL && r == 0) {
-		if (mkdir(directories[made], 0755) < 0)
-			r = -errno;
-		else
-			made++;
-	}
-	for (int i = 0; files[i] != NULL && r == 0; i++)
-		r = put(files[i], values[i]);
-	for (int i = made - 1; i >= 0; i--)
-		if (rmdir(directories[i]) < 0 && r == 0)
-			r = -errno;
-	return r;
+	return r < 0 ? r : remove_groups(directories);
 }
