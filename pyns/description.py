@@ -183,7 +183,7 @@ def _made(cls: type, table: Any, where: str) -> Any:
     for name, value in table.items():
         place = f"{where}.{name}" if where else name
         with _at(place):
-            given[name] = _READERS.get(name, _read)(value, place)
+            given[name] = READERS.get(name, _read)(value, place)
     with _at(where):
         return cls(**given)
 
@@ -230,6 +230,10 @@ def _id_map(value: Any, where: str) -> IdMap:  # noqa: ARG001
     return IdMap(*value)
 
 
+def _ids_of_mount(value: Any, where: str) -> Any:
+    return _namespaces(value, where) if value == ["user"] else _each(_id_map)(value, where)
+
+
 def _root(value: Any, where: str) -> Any:
     return make_typed(MOUNTS, value, where) if "type" in value else _read(value, where)
 
@@ -242,7 +246,7 @@ def _ports(value: Any, where: str) -> Any:  # noqa: ARG001
     return {int(key): each for key, each in value.items()}
 
 
-_READERS: dict[str, Callable[[Any, str], Any]] = {
+READERS: dict[str, Callable[[Any, str], Any]] = {
     "namespaces": _namespaces,
     "root": _root,
     "mounts": _each(lambda value, where: make_typed(MOUNTS, value, where)),
@@ -250,6 +254,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "join": _join,
     "uid_map": _each(_id_map),
     "gid_map": _each(_id_map),
+    "idmap": _ids_of_mount,
     "cgroup": lambda value, _: Cgroup.open(value),
     "limits": lambda value, where: _made(Limits, value, where),
     "io_max": _each(lambda value, where: _made(IoMax, value, where)),

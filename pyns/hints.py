@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 from pyns.cgroups.delegation import is_refused
 from pyns.cgroups.hierarchy import TEXT, current
@@ -117,7 +116,7 @@ def _is_confined(proc: str) -> bool:
     """Whether the caller has an AppArmor profile, which may allow what others may not."""
     for name in "attr/apparmor/current", "attr/current":
         with suppress(OSError):
-            return not Path(proc, "self", name).read_text().startswith("unconfined")
+            return not _text(f"{proc}/self/{name}").startswith("unconfined")
     return True
 
 
@@ -260,7 +259,7 @@ def why_no_room(path: str) -> str | None:
     """
     for name in "cpuset.cpus", "cpuset.mems":
         with suppress(FileNotFoundError):
-            if not Path(path, name).read_text().strip():
+            if not _text(f"{path}/{name}").strip():
                 return f"{path}/{name} is empty: write there what is in that of the group above"
     return None
 
@@ -278,7 +277,7 @@ def _ranges(kind: str, proc: str) -> Iterator[tuple[int, int]]:
 
 def _sysctl(name: str, proc: str) -> str | None:
     try:
-        return Path(proc, "sys", *name.split(".")).read_text().strip()
+        return _text(f"{proc}/sys/{name.replace('.', '/')}").strip()
     except FileNotFoundError:
         return None
 
@@ -286,3 +285,9 @@ def _sysctl(name: str, proc: str) -> str | None:
 def _lines(path: str) -> list[str]:
     with open(path, **TEXT) as file:
         return [line.rstrip("\n") for line in file]
+
+
+def _text(path: str) -> str:
+    with open(path, **TEXT) as file:
+        text: str = file.read()
+        return text

@@ -9,7 +9,6 @@ import select
 import struct
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 from pyns.descriptors import copy_clear_of
 from pyns.errors import SpawnError, noted
@@ -124,10 +123,12 @@ def program_of(pid: int) -> int:
 
     Who merely calls himself so is in the same cgroups as his children.
     """
-    if Path(f"/proc/{pid}/comm").read_bytes() != ExecuteInit.NAME + b"\n":
-        return pid
+    with open(f"/proc/{pid}/comm", "rb") as file:
+        if file.read() != ExecuteInit.NAME + b"\n":
+            return pid
     # the oldest first, and with the program ends the init
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        children = file.read().split()
     return int(children[0]) if children else pid
 
 

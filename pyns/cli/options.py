@@ -336,7 +336,9 @@ def pair(text: str) -> tuple[str, str]:
 def _setenv(given: Given, text: str) -> None:
     name, equals, value = text.partition("=")
     if not equals:
-        value = os.environ.get(name, "")
+        if name not in os.environ:  # as docker does
+            return
+        value = os.environ[name]
     given.environment.append(lambda environment: environment.__setitem__(name, value))
 
 

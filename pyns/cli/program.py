@@ -92,15 +92,17 @@ def _describes(word: str) -> bool:
 def _in_order(
     ctx: click.Context, order: list[click.Parameter]
 ) -> list[tuple[click.Parameter, Any]]:
+    """Return each occurrence of an option with its value; the last one alone of what is one."""
     seen: Counter[str] = Counter()
     found = []
-    for param in order:
+    for place, param in enumerate(order):
         name = str(param.name)
         value = ctx.params.get(name)
         if param.multiple and value is not None:
-            value = value[seen[name]]
+            found.append((param, value[seen[name]]))
             seen[name] += 1
-        found.append((param, value))
+        elif param not in order[place + 1 :]:
+            found.append((param, value))
     return found
 
 

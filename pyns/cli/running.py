@@ -58,7 +58,8 @@ def options() -> list[click.Option]:
         click.Option(
             ["--json", "outcome"],
             metavar="FILE|FD",
-            help="Write what became of it: status, reason, usage, and what went wrong.",
+            help="Write what became of it: status, reason, usage, how long each step of the start "
+            "took, and what went wrong.",
         ),
     ]
 
@@ -78,6 +79,7 @@ class Outcome:
             "signal": None,
             "reason": str(Reason.NOT_STARTED),
             "usage": None,
+            "timing": None,
             "error": None,
         }
 
@@ -89,6 +91,11 @@ class Outcome:
         self.told["reason"] = str(limit or process.reason)
         if process.usage is not None:
             self.told["usage"] = dataclasses.asdict(process.usage)
+        if process.timing is not None:
+            self.told["timing"] = [
+                {"step": each.step.describe(), "nanoseconds": each.nanoseconds}
+                for each in process.timing
+            ]
 
     def fail(self, error: BaseException, status: int) -> None:
         """Note why there was none."""
@@ -152,6 +159,7 @@ def carry_out(
     args = ctx.meta["program"]
     result = Outcome(args)
     with told(result, outcome):
+        options = options | {"timing": outcome is not None}
         try:
             terminal = tty or ctx.meta.get("terminal", False)
             status = _run(result, target, args, terminal, timeout, cpu_time, options)

@@ -245,7 +245,7 @@ def check(result: Any, fault: Any, told: Told) -> None:
     said = f"{fault}: {outcome!r} {getattr(outcome, '__notes__', '')}"
     if call.name == "mmap" and isinstance(outcome, MemoryError):
         return  # the interpreter's own
-    if call.path == str(init.PROGRAM) and error == errno.ENOENT:
+    if call.path == init.PROGRAM and error == errno.ENOENT:
         assert isinstance(outcome, RuntimeError), said
         return
     assert isinstance(outcome, OSError), said

@@ -132,6 +132,8 @@ class TestRun:
         assert (told["reason"], told["signal"], told["error"]) == ("exited", None, None)
         assert told["usage"]["wall_seconds"] > 0
         assert told["args"] == ["sh", "-c", "exit 3"]
+        assert [each["step"][:7] for each in told["timing"]][-1] == "execute"
+        assert all(each["nanoseconds"] >= 0 for each in told["timing"])
 
     def test_json_tells_the_step_that_failed(self) -> None:
         told = outcome("--root", "/does/not/exist", "--", "true")

@@ -201,6 +201,12 @@ def test_no_proc_leaves_the_default_out_and_not_what_is_given() -> None:
     assert container("--share", "pid").mounts is None or container("--share", "pid").mounts == ()
 
 
+def test_last_one_counts_of_what_can_be_said_once() -> None:
+    assert container("--net", "user", "--hostname", "a", "--net", "host", "--hostname", "b") == (
+        container("--net", "host", "--hostname", "b")
+    )
+
+
 def test_sandbox_is_what_the_other_options_change() -> None:
     box = container("--hostname", "x", "--tmpfs", "/b", "--sandbox", "--cap-add", "chown")
     preset = Container.sandbox()
@@ -229,6 +235,7 @@ def test_environment_is_the_callers_where_none_is_given(monkeypatch: pytest.Monk
     assert container().env is None
     assert ("OUTSIDE", "1") in (container("-e", "X=2").env or ())
     assert container("--clearenv", "-e", "OUTSIDE").env == (("OUTSIDE", "1"),)
+    assert "NOT_OUTSIDE" not in dict(container("-e", "NOT_OUTSIDE").env or ())
     assert ("OUTSIDE", "1") not in (container("--unsetenv", "OUTSIDE").env or ())
 
 

@@ -40,7 +40,7 @@ from pyns import (
 )
 from pyns.capabilities import NAMES
 from pyns.cgroups import Cgroup, Hierarchy
-from pyns.description import MOUNTS, NETWORKS, to_table
+from pyns.description import MOUNTS, NETWORKS, READERS, to_table
 from pyns.rlimits import NUMBERS
 
 # any characters but NUL, and but those that only Python has (lone surrogates come as bytes)
@@ -63,7 +63,8 @@ HIERARCHIES = st.lists(
 ).map(tuple)
 
 MOUNT_STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
-    "bind": st.builds(Bind, path, target, flag, flag, flag, flag, flag),
+    "bind": st.builds(Bind, path, target, flag, flag, flag, flag, flag,
+                      st.none() | ID_MAPS | st.just(Namespace.USER)),
     "cgroup": st.builds(CgroupFs, target, st.none() | HIERARCHIES),
     "dev": st.builds(
         Dev, target, st.just(("fuse",)), flag, size, size, small.map(lambda n: n + 1),
@@ -181,6 +182,18 @@ def test_each_field_and_each_type_is_tried() -> None:
     assert MOUNT_STRATEGIES.keys() == MOUNTS.keys()
     assert NETWORK_STRATEGIES.keys() == NETWORKS.keys()
     assert LIMITS.keys() == {field.name for field in fields(Limits)}
+
+
+def test_fields_of_other_types_than_toml_has_are_read() -> None:
+    classes = [Container, Limits, *MOUNTS.values(), *NETWORKS.values()]
+    special = ("IdMap", "Namespace", "Cgroup", "Hierarchy", "Limits", "IoMax", "Landlock", "Mount")
+    needed = {
+        field.name
+        for cls in classes
+        for field in fields(cls)
+        if any(name in str(field.type) for name in special)
+    }
+    assert needed <= READERS.keys()
 
 
 @pytest.mark.parametrize("name", FIELDS)
