@@ -221,7 +221,8 @@ def _run(
 def _signals_noted() -> Iterator[list[int]]:
     """Have what is for the program not end pyns; what was ignored stays ignored, for both."""
     noted: list[int] = []
-    before: dict[int, Any] = {}
+    # ignored, there would be none, and nothing to wait for (sigaction(2))
+    before: dict[int, Any] = {signal.SIGCHLD: signal.signal(signal.SIGCHLD, signal.SIG_DFL)}
     for number in _FOR_PROGRAM:
         if signal.getsignal(number) is not signal.SIG_IGN:
             before[number] = signal.signal(number, lambda number, _: noted.append(number))

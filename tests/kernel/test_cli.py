@@ -195,6 +195,14 @@ class TestSignals:
             process.communicate(timeout=20)
             assert process.returncode == 143
 
+    def test_end_is_noticed_also_by_a_caller_who_ignores_sigchld(self) -> None:
+        done = subprocess.run(
+            [*PYNS, "run", "--", "sh", "-c", "sleep 0.1; exit 3"],
+            preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+            timeout=20,
+        )
+        assert done.returncode == 3
+
     def test_key_of_the_terminal_reaches_the_program_once(self) -> None:
         told = on_terminal([*PYNS, "run", "--", *python(COUNTS)], b"ready", b"\x03")
         assert told.count(b"got") == 1
