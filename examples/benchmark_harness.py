@@ -55,7 +55,7 @@ def row(name: str, used: list[Usage]) -> str:
 
 def main() -> None:
     """Measure a program."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)))
     parser.add_argument("command", nargs=argparse.REMAINDER)

@@ -106,7 +106,7 @@ def with_progress(items: Iterable[Any], total: int) -> Iterable[Any]:
 
 def main() -> None:
     """Judge a directory."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("submissions", type=Path)
     parser.add_argument("tests", type=Path)
     parser.add_argument("--json", type=Path, help="write the verdicts there as well")

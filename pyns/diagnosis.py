@@ -219,12 +219,14 @@ def _kill() -> str:
 def _hardening() -> Iterator[Finding]:
     filtered = replace(_OURS, seccomp=seccomp.default(), no_new_privileges=True)
     yield _started("seccomp", filtered)
+    landlock = None
     for rules in _LANDLOCK:
         restricted = replace(_OURS, landlock=rules, no_new_privileges=True)
         landlock = _started("landlock", restricted, f"ABI {rules.abi}")
         if landlock.works:
             break
-    yield landlock
+    if landlock is not None:
+        yield landlock
     yield _started("core scheduling", replace(_OURS, core_scheduling=True))
     yield _tried("sandbox", lambda: _start(Container.sandbox()))
 
