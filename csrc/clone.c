@@ -56,13 +56,26 @@ static int map_block(size_t stacks, size_t pointers, struct block *ret)
 
 /* How many strings the kinds read, at least. The others read none, or as many as they say. */
 static const uint8_t strings_needed[STEP_END] = {
-    [STEP_SET_HOSTNAME] = 1,     [STEP_SET_DOMAINNAME] = 1,    [STEP_NEW_ROOT] = 1,
-    [STEP_OPEN_TREE] = 1,        [STEP_NEW_MOUNT] = 1,         [STEP_ATTACH] = 1,
-    [STEP_CHANGE_DIRECTORY] = 1, [STEP_SET_OOM_SCORE_ADJ] = 1, [STEP_SET_EXEC_LABEL] = 2,
-    [STEP_ALLOW_PATH] = 1,       [STEP_WRITE_PROC] = 2,        [STEP_MAKE_DIRECTORY] = 1,
-    [STEP_MAKE_SYMLINK] = 2,     [STEP_WRITE_FILE] = 1,        [STEP_OPEN_WITHIN] = 1,
-    [STEP_COPY_MODE] = 2,        [STEP_TAKE_MASKS] = 1,        [STEP_MASK] = 1,
-    [STEP_MAKE_READ_ONLY] = 1,   [STEP_EXECUTE_INIT] = 2,      [STEP_ATTACH_ROOT] = 1,
+    [STEP_SET_HOSTNAME] = 1,
+    [STEP_SET_DOMAINNAME] = 1,
+    [STEP_NEW_ROOT] = 1,
+    [STEP_OPEN_TREE] = 1,
+    [STEP_NEW_MOUNT] = 1,
+    [STEP_ATTACH] = 1,
+    [STEP_CHANGE_DIRECTORY] = 1,
+    [STEP_SET_OOM_SCORE_ADJ] = 1,
+    [STEP_SET_EXEC_LABEL] = 2,
+    [STEP_ALLOW_PATH] = 1,
+    [STEP_WRITE_PROC] = 2,
+    [STEP_MAKE_DIRECTORY] = 1,
+    [STEP_MAKE_SYMLINK] = 2,
+    [STEP_WRITE_FILE] = 1,
+    [STEP_OPEN_WITHIN] = 1,
+    [STEP_COPY_MODE] = 2,
+    [STEP_MASK] = 1,
+    [STEP_MAKE_READ_ONLY] = 1,
+    [STEP_EXECUTE_INIT] = 2,
+    [STEP_ATTACH_ROOT] = 1,
     [STEP_OPEN_TERMINAL] = 2,
 };
 
@@ -293,8 +306,8 @@ int spawn(const char *steps, size_t steps_size, const char *text, size_t text_si
 	    .tree = -1,
 	    .ruleset = -1,
 	    .directory = -1,
-	    .null = -1,
-	    .empty = -1,
+	    .null = {-1, false},
+	    .empty = {-1, false},
 	    .report = ret_report,
 	};
 	size_t count = steps_size / sizeof(struct step), stacks;

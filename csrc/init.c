@@ -67,8 +67,8 @@ static int start(const struct init_plan *plan, struct report *report)
 		    .root = -1,
 		    .tree = -1,
 		    .directory = -1,
-		    .null = -1,
-		    .empty = -1,
+		    .null = {-1, false},
+		    .empty = {-1, false},
 		    .report = report,
 		},
 	};

@@ -71,11 +71,17 @@ static int attach_root(struct child *child, const char *path)
 	return r;
 }
 
-static int open_tree(struct child *child, const char *source, uint64_t flags)
+/* In the caller's mount namespace a mount on what is shared would appear there: hence propagation. */
+static int open_tree(struct child *child, const struct step *step, const char *source)
 {
-	return take(&child->tree,
-		    sys_open_tree(AT_FDCWD, source,
-				  (unsigned int)flags | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+	struct mount_attr request = {.propagation = step->value};
+	int r = take(&child->tree, sys_open_tree(AT_FDCWD, source,
+						 (unsigned int)step->flags | OPEN_TREE_CLONE |
+						     OPEN_TREE_CLOEXEC));
+
+	if (r == 0 && step->value != 0)
+		r = sys_mount_setattr(child->tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &request);
+	return r;
 }
 
 static int set_attributes(struct child *child, uint64_t attributes)
@@ -471,47 +477,42 @@ static int set_root_attributes(const struct child *child, uint64_t attributes, b
 }
 
 /*
- * Takes the null device to mask files with, and the mount in hand, which is empty, for directories. What is
- * called /dev/null may be something else (CVE-2025-31133): it is looked at, and never opened again.
+ * Takes the null device to cover files with, which was set aside, and the mount in hand, which is empty, for
+ * directories. What was called /dev/null may be something else (CVE-2025-31133): it is looked at.
  */
-static int take_masks(struct child *child, const char *null)
+static int take_masks(struct child *child)
 {
 	struct statx_result found;
 	int r;
 
 	if (child->tree < 0)
 		return -EBADF;
-	r = take(&child->null, sys_openat(AT_FDCWD, null, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+	r = take(&child->null.mount, next_aside(child));
 	if (r == 0)
-		r = sys_statx(child->null, &found);
+		r = sys_statx(child->null.mount, &found);
 	if (r < 0)
 		return r;
 	if (!S_ISCHR(found.mode) || found.rdev_major != 1 || found.rdev_minor != 3)
 		return -ENODEV;
-	r = take(&child->empty, child->tree);
+	r = take(&child->empty.mount, child->tree);
 	child->tree = -1;
-	child->empty_is_attached = false;
+	child->null.is_attached = child->empty.is_attached = false;
 	return r;
 }
 
-/* Read-only also where it is the null device: else chmod of what is masked would change the caller's. */
-static int mask_over(struct child *child, int place, bool directory)
+static int cover(struct mask *with, int place)
 {
-	struct mount_attr request = {.attr_set = MOUNT_ATTR_RDONLY};
 	int mount, r;
 
-	if (directory && !child->empty_is_attached) {
-		/* the first time; before Linux 6.15 it can be copied only then */
-		r = move_mount(child->empty, place);
-		child->empty_is_attached = r == 0;
+	if (!with->is_attached) {
+		r = move_mount(with->mount, place);
+		with->is_attached = r == 0;
 		return r;
 	}
-	mount = copy_tree(directory ? child->empty : child->null, "", AT_EMPTY_PATH);
+	mount = copy_tree(with->mount, "", AT_EMPTY_PATH);
 	if (mount < 0)
 		return mount;
-	r = sys_mount_setattr(mount, "", AT_EMPTY_PATH, &request);
-	if (r == 0)
-		r = move_mount(mount, place);
+	r = move_mount(mount, place);
 	sys_close(mount);
 	return r;
 }
@@ -526,7 +527,7 @@ static int mask(struct child *child, const char *path)
 		return place == -ENOENT ? 0 : place;
 	r = sys_statx(place, &found);
 	if (r == 0)
-		r = mask_over(child, place, S_ISDIR(found.mode));
+		r = cover(S_ISDIR(found.mode) ? &child->empty : &child->null, place);
 	sys_close(place);
 	return r;
 }
@@ -585,7 +586,7 @@ int mount_step(struct child *child, const struct step *step, const char *text)
 	case STEP_ATTACH_ROOT:
 		return attach_root(child, text);
 	case STEP_OPEN_TREE:
-		return open_tree(child, text, step->flags);
+		return open_tree(child, step, text);
 	case STEP_TAKE_MOUNT:
 		return take(&child->tree, sys_fcntl(step->fd, F_DUPFD_CLOEXEC, 0));
 	case STEP_SET_ATTRIBUTES:
@@ -617,7 +618,7 @@ int mount_step(struct child *child, const struct step *step, const char *text)
 	case STEP_SET_ROOT_ATTRIBUTES:
 		return set_root_attributes(child, step->flags, step->value != 0);
 	case STEP_TAKE_MASKS:
-		return take_masks(child, text);
+		return take_masks(child);
 	case STEP_MASK:
 		return mask(child, text);
 	case STEP_MAKE_READ_ONLY:

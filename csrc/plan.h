@@ -27,7 +27,7 @@ enum step_kind {
 	STEP_HOST_ROOT,       /* mounts go below the root as it is */
 	STEP_NEW_ROOT,        /* text: directory. Mounts go below a copy of it */
 	STEP_ATTACH_ROOT, /* text: directory. Mounts go below the mount in hand, attached there */
-	STEP_OPEN_TREE,   /* text: source; flags: AT_RECURSIVE or 0 */
+	STEP_OPEN_TREE,   /* text: source; flags: AT_RECURSIVE or 0; value: MS_PRIVATE, ... or 0 */
 	STEP_TAKE_MOUNT,  /* fd: a mount that is attached nowhere, for the one in hand */
 	STEP_SET_ATTRIBUTES, /* of the mount in hand. flags: MOUNT_ATTR_... */
 	STEP_NEW_MOUNT,      /* text: fstype, then key, value or "", ...; flags: MOUNT_ATTR_... */
@@ -46,7 +46,7 @@ enum step_kind {
 	STEP_COPY_MODE,    /* text: from, to: directories of the stage */
 	STEP_UNSTAGE,
 	STEP_SET_ROOT_ATTRIBUTES, /* flags: MOUNT_ATTR_...; value: 0 of it alone, 1 of all below it */
-	STEP_TAKE_MASKS,          /* text: the null device; in hand: an empty mount */
+	STEP_TAKE_MASKS,          /* in hand: an empty mount; aside: the null device */
 	STEP_MASK,                /* text: path beneath the root, if it is there */
 	STEP_MAKE_READ_ONLY,      /* text: path beneath the root, if it is there */
 

@@ -23,13 +23,19 @@
 enum {
 	STACK_SIZE = 64 * 1024,
 	GUARD_SIZE = 64 * 1024, /* a page, of whatever size it is */
-	ASIDE_MAX = 64,
+	ASIDE_MAX = 256,
 };
 
 /* report.gate: 0, then reached by the child, then open or -errno by the parent */
 enum gate {
 	GATE_REACHED = 1,
 	GATE_OPEN = 2,
+};
+
+/* A mount that is copied each time but the first: before Linux 6.15 only an attached one can be. */
+struct mask {
+	int mount;
+	bool is_attached;
 };
 
 /* Lies in the parent's frame; the child, on its own stack, works on it. */
@@ -46,8 +52,7 @@ struct child {
 	int aside[ASIDE_MAX];
 	uint32_t aside_first, aside_count; /* mounts put aside, the first come first */
 	int directory;                     /* the caller's, while a stage is the current one */
-	int null, empty;                   /* what masks files and directories */
-	bool empty_is_attached;
+	struct mask null, empty;           /* what covers files and directories */
 	struct report *report;
 };
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from pyns.mount_steps import MakeReadOnly, Mask, TakeMasks
+from pyns.mount_steps import MakeReadOnly, Mask, SetAside, TakeMasks
 from pyns.steps import (
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
     NewMount,
+    OpenTree,
+    SetAttributes,
     Step,
 )
 
@@ -42,6 +44,10 @@ READ_ONLY_PATHS: Final = (
 
 def prepare_steps() -> Iterator[Step]:
     """Yield the steps that get hold of what masks: before a mount can hide the caller's /dev."""
+    yield OpenTree(b"/dev/null", recursive=False)
+    # else chmod of what is masked would change the caller's
+    yield SetAttributes(MOUNT_ATTR_RDONLY)
+    yield SetAside()
     attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
     limits = ((b"mode", b"755"), (b"size", b"4096"), (b"nr_inodes", b"1"))
     yield NewMount(b"tmpfs", limits, attributes)

@@ -7,12 +7,12 @@ is one that overlayfs has to look into: it lies over the root until it is unmoun
 from __future__ import annotations
 
 import errno
-import os
 from typing import ClassVar
 
 from pyns.steps import Operands, Step, attribute_names, quoted
 
 IN_HAND = 0x1000000  # csrc/plan.h
+ASIDE_MAX = 256  # csrc/shim.h: how many mounts can be set aside at once
 RESOLVE_NO_XDEV, RESOLVE_NO_SYMLINKS = 0x01, 0x04  # openat2(2)
 
 
@@ -255,21 +255,17 @@ class SetRootAttributes(Step):
 
 
 class TakeMasks(Step):
-    """Keeps the mount in hand to mask directories with, and the null device for files (null(4))."""
+    """Keeps the mount in hand to mask directories with, and the one aside for files (null(4))."""
 
     kind = "take_masks"
-    calls = "openat statx"
-    null: bytes = b"/dev/null"
+    calls = "statx"
 
     def describe(self) -> str:
-        return f"keep it and {quoted(self.null)} to mask with"
-
-    def operands(self) -> Operands:
-        return Operands((self.null,))
+        return "keep it and the null device that was set aside to mask with"
 
     def hint(self, error: int) -> str | None:
-        if error in (errno.ENODEV, errno.ENOENT):
-            return f"The caller's {os.fsdecode(self.null)} has to be the null device, 1:3"
+        if error == errno.ENODEV:
+            return "The caller's /dev/null has to be the null device, 1:3"
         return None
 
 

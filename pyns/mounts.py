@@ -112,6 +112,11 @@ class Mount:
         return True
 
     @property
+    def names_paths(self) -> bool:
+        """Whether the kernel looks paths of the caller's up when it is made."""
+        return False
+
+    @property
     def place(self) -> bytes:
         """The target, as a path beneath the root without needless slashes."""
         return encode_target(getattr(self, "target"))  # noqa: B009  the fields are the subclasses'

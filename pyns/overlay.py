@@ -19,7 +19,7 @@ from pyns.mounts import (
 )
 from pyns.steps import NewMount, OpenTree, SetAttributes, Step
 
-_LAYERS_MAX = 64  # ASIDE_MAX of csrc/shim.h
+_LAYERS_MAX = 64  # so that several can be set aside, ASIDE_MAX of csrc/shim.h
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,11 @@ class Overlay(Filesystem):
         self._check_upper()
         tmpfs_limits(self.size, self.inodes)
         check_bools(self, "userxattr", "read_only", "nosuid", "nodev", "noexec")
+
+    @property
+    def names_paths(self) -> bool:
+        """Whether the kernel looks paths of the caller's up when it is made."""
+        return self.upper is not None
 
     def _check_upper(self) -> None:
         if (self.upper is None) != (self.work is None):

@@ -26,12 +26,12 @@ from pyns.idmap import Caller, IdMap, map_steps, uid_outside
 from pyns.joining import Joined, named
 from pyns.labels import label_steps
 from pyns.landlock import RestrictSelf
-from pyns.mount_steps import TakeMount
-from pyns.mounts import attributes_of, encode_target
+from pyns.mount_steps import ASIDE_MAX, TakeMount
+from pyns.mounts import Filesystem, Mount, StrPath, attributes_of, encode_target
 from pyns.namespaces import Namespace
 from pyns.peers import nearest
 from pyns.rlimits import rlimit_steps
-from pyns.rootfs import root_steps
+from pyns.rootfs import from_template, root_steps
 from pyns.scheduling import scheduling_steps
 from pyns.seccomp import InstallFilter
 from pyns.steps import (
@@ -50,6 +50,7 @@ from pyns.steps import (
     NewKeyring,
     NewSession,
     NoNewPrivileges,
+    OpenTree,
     ResetSignals,
     RestoreSignalMask,
     SetDomainname,
@@ -150,6 +151,7 @@ def build_plan(
     proc: int = -1,
     init: ExecuteInit | None = None,
     terminal: OpenTerminal | None = None,
+    template: int | None = None,
 ) -> Plan:
     """Order everything that is asked for into steps. Each comment says what another order does.
 
@@ -164,6 +166,8 @@ def build_plan(
         proc: fd of the caller's /proc, for `max_user_namespaces` and the like.
         init: how pyns-init is executed, if it is to be PID 1.
         terminal: how the program's terminal is opened, if it is to have one of its own.
+        template: fd of a mount namespace with next to nothing in it, to be copied in place of the
+            caller's where that makes no other difference.
 
     Raises:
         ValueError: the command and the container contradict each other.
@@ -201,6 +205,14 @@ def build_plan(
     # the other namespaces belongs to it: of use to a program with capabilities only.
     if caller.is_privileged and not joins and container.capabilities == ():
         last |= new & Namespace.USER
+    propagation = "slave" if container.propagation == "slave" else "private"
+    to_root = _root_steps(container, trees)
+    if template is not None and not joins and _suffices(container, new & ~last, to_root):
+        to_root = list(from_template(to_root, template, propagation))
+        last |= Namespace.MOUNT
+    elif Namespace.MOUNT in new:
+        # Before any mount: a shared one would appear on the host too, and pivot_root says EINVAL.
+        to_root.insert(0, SetPropagation(propagation))
     steps.append(Clone(new & ~late & ~last))
 
     # First of all: what follows is charged to the child's own limits.
@@ -257,21 +269,7 @@ def build_plan(
     if container.has_loopback:
         steps.append(LoopbackUp())
 
-    # Before any mount: a shared one would appear on the host too, and pivot_root says EINVAL.
-    if Namespace.MOUNT in new:
-        slave = container.propagation == "slave"
-        steps.append(SetPropagation("slave" if slave else "private"))
-    made = iter(trees)
-    steps += [
-        step.made(next(made, -1)) if isinstance(step, TakeMount) else step
-        for step in root_steps(
-            container.root,
-            container.all_mounts,
-            attributes=attributes_of(container),
-            masked=[encode_target(path) for path in container.masked_paths],
-            protected=[encode_target(path) for path in container.read_only_paths],
-        )
-    ]
+    steps += to_root
     # After all mounts: pivot_root says EINVAL to shared ones, open_tree to unbindable ones.
     if container.propagation in ("shared", "unbindable"):
         steps.append(SetPropagation(container.propagation))
@@ -361,6 +359,51 @@ def build_plan(
         steps.append(InstallFilter(container.seccomp))
     steps.append(Execute(command.candidates, command.arguments, command.environment))
     return Plan(tuple(steps))
+
+
+def _root_steps(container: Container, trees: Sequence[int]) -> list[Step]:
+    made = iter(trees)
+    return [
+        step.made(next(made, -1)) if isinstance(step, TakeMount) else step
+        for step in root_steps(
+            container.root,
+            container.all_mounts,
+            attributes=attributes_of(container),
+            masked=[encode_target(path) for path in container.masked_paths],
+            protected=[encode_target(path) for path in container.read_only_paths],
+        )
+    ]
+
+
+def _suffices(container: Container, new: Namespace, to_root: Sequence[Step]) -> bool:
+    """Whether a copy of the template does: all that is needed of the caller's can be taken along.
+
+    A mount namespace of another user namespace would make a difference: in a copy, what is
+    read-only for the caller can't be made writable. So would a source beneath the root, which may
+    be what was mounted there a step before.
+    """
+    sources = [step.source for step in to_root if isinstance(step, OpenTree)]
+    return (
+        container.root is not None
+        and Namespace.MOUNT in new
+        and Namespace.USER not in new
+        and len(sources) < ASIDE_MAX
+        and not any(_may_lie_beneath(container.root, source) for source in sources)
+        and not any(
+            mount.names_paths
+            for mount in (container.root, *container.all_mounts)
+            if isinstance(mount, Mount)
+        )
+    )
+
+
+def _may_lie_beneath(root: StrPath | Filesystem, path: bytes) -> bool:
+    if isinstance(root, Filesystem):
+        return False
+    above = os.path.normpath(os.fsencode(root))
+    if not (path.startswith(b"/") and above.startswith(b"/")):
+        return True
+    return os.path.commonpath((above, os.path.normpath(path))) == above
 
 
 def id_maps(container: Container, caller: Caller) -> tuple[Sequence[IdMap], Sequence[IdMap]]:
@@ -464,6 +507,11 @@ def _offsets(offsets: Iterable[tuple[str, float]]) -> str:
     return "".join(lines)
 
 
+def may_take_template(container: Container, caller: Caller) -> bool:
+    """Whether it is worth the while to open the template."""
+    return container.root is not None and caller.is_privileged and not container.join
+
+
 def dry_run(container: Container, args: Arguments) -> Plan:
     """Return the plan for a program with the caller's environment and fds, opening nothing."""
     argv = split_arguments(args, shell=False, executable=None)
@@ -481,4 +529,5 @@ def dry_run(container: Container, args: Arguments) -> Plan:
         entry = container.cgroup.closed_entry(later)
     joins = named(container.joins)
     init = ExecuteInit() if container.init else None
-    return build_plan(container, command, entry, caller, joins, init=init)
+    template = -1 if may_take_template(container, caller) else None
+    return build_plan(container, command, entry, caller, joins, init=init, template=template)

@@ -7,9 +7,19 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pyns.entries import arrange
 from pyns.masks import mask_steps, prepare_steps
-from pyns.mount_steps import AttachRoot, SetRootAttributes
+from pyns.mount_steps import AttachRoot, SetAside, SetRootAttributes, TakeUp
 from pyns.mounts import Filesystem, Mount, StrPath
-from pyns.steps import HostRoot, NewRoot, PivotRoot, Step
+from pyns.namespaces import Namespace
+from pyns.steps import (
+    HostRoot,
+    NewRoot,
+    OpenTree,
+    PivotRoot,
+    SetAttributes,
+    SetNamespaces,
+    Step,
+    Unshare,
+)
 
 
 def root_steps(
@@ -55,3 +65,44 @@ def root_steps(
     if root is not None:
         # last: the sources of the mounts are paths in the old root
         yield PivotRoot()
+
+
+def from_template(steps: Iterable[Step], template: int, propagation: str) -> Iterator[Step]:
+    """Yield the same steps to a root of one's own, without a copy of the host's mount tree.
+
+    What is taken from the host is taken first, and before anything is mounted on it, it is given
+    its propagation. The mount namespace is a copy of the template.
+
+    Args:
+        steps: those of `root_steps`, in a mount namespace of their own.
+        template: fd of a mount namespace with next to nothing in it.
+        propagation: of the host's mounts, inside.
+    """
+    inside: list[Step] = []
+    in_hand = False
+    for step in steps:
+        if isinstance(step, NewRoot):
+            yield OpenTree(step.path, True, propagation, is_root=True)
+            yield SetAside()
+            inside += TakeUp(), AttachRoot(b"/")
+        elif isinstance(step, AttachRoot):
+            inside.append(AttachRoot(b"/"))
+        elif isinstance(step, OpenTree):
+            yield OpenTree(step.source, step.recursive, propagation)
+            in_hand = True
+        elif in_hand and isinstance(step, SetAttributes):
+            yield step
+        elif in_hand:
+            yield SetAside()
+            inside += [] if isinstance(step, SetAside) else [TakeUp(), step]
+            in_hand = False
+        else:
+            inside.append(step)
+    yield from template_steps(template)
+    yield from inside
+
+
+def template_steps(template: int) -> Iterator[Step]:
+    """Yield the steps from the caller's mount namespace to a copy of the template."""
+    yield SetNamespaces(Namespace.MOUNT, "the template", template)
+    yield Unshare(Namespace.MOUNT)

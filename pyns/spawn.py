@@ -27,7 +27,7 @@ from pyns.init import open_init, read_start
 from pyns.joining import Joined, opened
 from pyns.master import Terminal, open_handover, receive
 from pyns.namespaces import Namespace
-from pyns.plan import Plan, build_plan, entered_later, id_maps
+from pyns.plan import Plan, build_plan, entered_later, id_maps, may_take_template
 from pyns.steps import (
     BirthInCgroup,
     ChangeDirectory,
@@ -43,6 +43,7 @@ from pyns.steps import (
     Unshare,
     WaitForParent,
 )
+from pyns.template import open_template
 from pyns.timing import Timing, timings
 
 # What clone3 says of the cgroup to be born in, and of nothing else (clone(2)).
@@ -153,6 +154,7 @@ def spawn(
         terminal = handover = None
         if size is not None:
             terminal, handover = open_handover(size, opened_files)
+        template = open_template() if may_take_template(container, caller) else None
         build = partial(
             build_plan,
             container,
@@ -164,13 +166,15 @@ def spawn(
             proc=proc,
             init=init,
             terminal=terminal,
+            template=template,
         )
         trees: tuple[int, ...] = ()
         if container.maps_mounts:
             uid_map, gid_map = (tuple(map(str, maps)) for maps in id_maps(container, caller))
             trees = open_trees(build(), (uid_map, gid_map), parent_pidfd, opened_files)
         # fds are part of it; the kernel gives the same numbers again and again
-        asked = (command.setup, entry, caller, joins, parent_pidfd, proc, init, terminal, trees)
+        shared = (entry, caller, joins, parent_pidfd, proc, init, terminal, trees, template)
+        asked = (command.setup, *shared)
         setup: Setup | None = container.setups.get(asked)
         if setup is None:
             setup = Setup.of(build(trees=trees))

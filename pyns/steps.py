@@ -420,18 +420,30 @@ class OpenTree(Step):
     """Takes a copy of what is mounted at a path of the caller's (open_tree(2))."""
 
     kind = "open_tree"
-    calls = "open_tree"
+    calls = "open_tree mount_setattr"
     source: bytes
     recursive: bool
+    propagation: str | None = None  # None: as it is there
+    is_root: bool = False
 
     def describe(self) -> str:
-        below = ", with all mounts below it" if self.recursive else ""
-        return f"take a copy of the mount at {quoted(self.source)}{below}"
+        what = "the new root" if self.is_root else "the mount at"
+        said = [f"take a copy of {what} {quoted(self.source)}"]
+        if self.propagation is not None:
+            said.append(self.propagation)
+        if self.recursive:
+            said.append("with all mounts below it")
+        return ", ".join(said)
 
     def operands(self) -> Operands:
-        return Operands((self.source,), flags=AT_RECURSIVE if self.recursive else 0)
+        # a slash at the end makes ENOTDIR of what is none
+        source = self.source + b"/" if self.is_root else self.source
+        propagation = 0 if self.propagation is None else SetPropagation.FLAGS[self.propagation]
+        return Operands((source,), AT_RECURSIVE if self.recursive else 0, propagation)
 
     def hint(self, error: int) -> str | None:
+        if self.is_root and error in (errno.ENOENT, errno.ENOTDIR):
+            return NewRoot(self.source).hint(error)
         if error == errno.EINVAL and not self.recursive:
             return (
                 "In a user namespace mounts are locked to what they cover: there may be none below "

@@ -15,6 +15,8 @@ import pytest
 
 from pyns import CgroupError, Limits, Namespace
 from pyns.cgroups import Cgroup, current, hierarchies
+from pyns.signals import signals_blocked
+from pyns.template import open_template
 
 
 def in_words(error: int) -> str:
@@ -162,6 +164,13 @@ def watch() -> Callable[[], dict[str, object]]:
         return left
 
     return look_again
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _template() -> None:
+    """Have the fd opened that a process keeps."""
+    with signals_blocked():
+        open_template()
 
 
 @pytest.fixture(autouse=True)

@@ -163,9 +163,16 @@ def user_at_first(place: Path) -> Spawn:
     return Spawn(box, {"process_group": 0})
 
 
-def own_ids(_: Path) -> Spawn:
-    """A user namespace whose ids the child maps itself."""
-    return Spawn(Container(namespaces=Namespace.USER, uid_map=OWN_IDS[0], gid_map=OWN_IDS[1]))
+def own_ids(place: Path) -> Spawn:
+    """A user namespace whose ids the child maps itself, and a root in a copy of the mounts."""
+    box = Container(
+        namespaces=Namespace.USER | Namespace.MOUNT,
+        root=place / "root",
+        mounts=(Bind("/usr", read_only=True),),
+        uid_map=OWN_IDS[0],
+        gid_map=OWN_IDS[1],
+    )
+    return Spawn(box)
 
 
 def joined(_: Path, target: Process) -> Spawn:

@@ -30,13 +30,16 @@ def failure(container: Container, args: list[str] | None = None, **options: obje
 class TestStep:
     def test_root_that_is_not_there(self) -> None:
         error = failure(Container(root="/does/not/exist"))
-        assert (error.step.kind, error.errno) == ("new_root", errno.ENOENT)
+        # which of them: with the template, or with a copy of the caller's mounts
+        assert error.step.kind in ("open_tree", "new_root")
+        assert error.errno == errno.ENOENT
         assert "'/does/not/exist'" in str(error)
         assert error.hint
 
     def test_root_that_is_a_file(self) -> None:
         error = failure(Container(root="/etc/passwd"))
-        assert (error.step.kind, error.errno) == ("new_root", errno.ENOTDIR)
+        assert error.step.kind in ("open_tree", "new_root")
+        assert error.errno == errno.ENOTDIR
 
     def test_source_that_is_not_there(self, box: Box) -> None:
         error = failure(box(Bind("/does/not/exist", "/data")))

@@ -149,7 +149,7 @@ class Expected:
         self.caller = Table(map(mounted, outside["mounts"]))
         self.table = self.caller
         self.hand: list[Mounted] = []
-        self.aside: list[list[Mounted]] = []
+        self.aside: list[tuple[list[Mounted], str]] = []
         self.empty: list[Mounted] = []
         self.made: list[str] = []  # names in the mount in hand
         self.source = ""
@@ -178,7 +178,8 @@ class Expected:
         for kind in step.namespaces:
             self.view["namespaces"][FILES.get(kind, str(kind.name).lower())] = "new"
         if Namespace.MOUNT in step.namespaces:
-            self.table = self.caller = Table(self.table)
+            self.table = Table(self.table)
+            self.caller = self.table if self.table else self.caller
         if Namespace.USER in step.namespaces:
             self.view |= {"uid_map": [], "gid_map": [], "securebits": 0}
             self.view["user_limits"] = dict.fromkeys(self.view["user_limits"], str(2**31 - 1))
@@ -192,6 +193,9 @@ class Expected:
         self.view["namespaces"]["cgroup"] = "new"
 
     def set_namespaces(self, step: Any) -> None:
+        if step.path == "the template":
+            self.table = Table()  # of which nothing is left after the pivot
+            return
         self.joined |= step.namespaces
         for kind in step.namespaces:
             self.view["namespaces"][FILES.get(kind, str(kind.name).lower())] = "the target's"
@@ -244,11 +248,13 @@ class Expected:
     def new_mount(self, step: Any) -> None:
         fstype = step.fstype.decode()
         self.hand = [Mounted("", fstype, words(step.attributes))]
-        self.made = []
+        self.made, self.source = [], ""
 
     def open_tree(self, step: Any) -> None:
         source = os.path.realpath(os.fsdecode(step.source))
         self.hand = self.caller.copy_of(source, recursive=step.recursive)
+        if step.propagation is not None:
+            self.hand = [replace(each, tags=frozenset()) for each in self.hand]
         self.made, self.source = [], source
 
     def open_within(self, step: Any) -> None:
@@ -261,21 +267,26 @@ class Expected:
         self.hand = marked(self.hand, step.attributes)
 
     def set_aside(self, step: Any) -> None:
-        self.aside.append(self.hand)
-        self.layers |= set(listed(self.source))
+        self.aside.append((self.hand, self.source))
 
     def take_up(self, step: Any) -> None:
-        self.hand, self.made = self.aside.pop(0), []
+        (self.hand, self.source), self.made = self.aside.pop(0), []
 
     def stage(self, step: Any) -> None:
-        self.aside, self.made = [], []
+        for _ in step.places:
+            self.layers |= set(listed(self.aside.pop(0)[1]))
+        self.made = []
 
     def unstage(self, step: Any) -> None:
         self.made = []
 
     def attach_root(self, step: Any) -> None:
         self.table = Table()
-        self.attach_at("/")
+        if self.hand[0].fstype not in ("tmpfs", "overlay") or self.source:
+            self.names["/"] = set(listed(self.source))
+            self.table.attach(self.hand, "/")
+        else:
+            self.attach_at("/")
 
     def attach(self, step: Any) -> None:
         self.attach_at(os.fsdecode(step.target))
@@ -313,7 +324,7 @@ class Expected:
 
     def take_masks(self, step: Any) -> None:
         self.empty = self.hand
-        self.null = self.caller.at("/dev/null").number
+        self.null = self.aside.pop(0)[0]
 
     def is_there(self, path: str) -> bool:
         # the same in each /proc; in no container here is there a /sys but the caller's
@@ -328,8 +339,7 @@ class Expected:
         if self.is_there(path):
             mask = self.empty
             if not os.path.isdir(path):
-                null = [each for each in self.caller if each.number == self.null]
-                mask = marked(null, FLAGS["ro"])
+                mask = self.null
             self.table.attach([replace(each, place="") for each in mask], path)
         if path == "/proc/keys":
             self.view["key_file"] = False

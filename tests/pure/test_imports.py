@@ -44,7 +44,7 @@ LAYERS = (
     {"pyns.deadline"},
     {"pyns.exceeded"},
     {"pyns.spawn", "pyns.usage"},
-    {"pyns.idmapped"},
+    {"pyns.idmapped", "pyns.template"},
     {"pyns.helping", "pyns.scratch"},
     {"pyns.hints", "pyns.marshal"},
     {"pyns.plan"},

@@ -500,6 +500,9 @@ def test_root_is_protected_around_the_mounts_and_hidden_from_after_them(
     steps = root_steps(root, [Proc()], attributes=RDONLY, masked=[b"/m"], protected=[b"/p", b"/q"])
     assert list(steps) == [
         *first,
+        OpenTree(b"/dev/null", False),
+        SetAttributes(RDONLY),
+        SetAside(),
         tmpfs(b"mode=755", b"size=4096", b"nr_inodes=1", attributes=INERT | RDONLY),
         TakeMasks(),
         SetRootAttributes(RDONLY, below=True),

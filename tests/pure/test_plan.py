@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from pyns import (
     Bind,
     Container,
+    Dev,
     Device,
     Dir,
     File,
@@ -28,8 +30,10 @@ from pyns.cgroups.entry import Entry
 from pyns.command import Command
 from pyns.idmap import Caller, IdMap
 from pyns.joining import Joined
+from pyns.mount_steps import ASIDE_MAX, AttachRoot, SetAside, Stage, TakeMasks, TakeUp
 from pyns.plan import build_plan, entered_later
 from pyns.steps import (
+    Attach,
     BirthInCgroup,
     ChangeDirectory,
     Clone,
@@ -42,6 +46,8 @@ from pyns.steps import (
     ExecuteInit,
     HideMemory,
     LoopbackUp,
+    NewMount,
+    NewRoot,
     NewSession,
     OpenTree,
     RestoreSignalMask,
@@ -206,37 +212,40 @@ GOLDEN["mounts"] = (
          1. clone the child into new namespaces: mount
          2. make the propagation of every mount private
          3. make '/srv/root' a mount, the new root
-         4. make a new tmpfs (mode=755, size=4096, nr_inodes=1, read-only, nosuid, nodev, noexec)
-         5. keep it and '/dev/null' to mask with
-         6. make every mount below the root read-only
-         7. make a new tmpfs (mode=1777, size=1048576, nosuid, nodev)
-         8. make the link '/mtab' in it to '/proc/mounts'
-         9. make it read-only
-        10. mount it on '/etc'
-        11. make the directory '/home/me' in the root, mode 700
-        12. make a new tmpfs (size=65536, nr_inodes=2, nosuid, nodev)
-        13. write the file 'file' in it, 20 bytes, mode 644
-        14. take 'file' in it for a mount
-        15. make it read-only
-        16. mount it on '/etc/hosts'
-        17. take a copy of the mount at '/srv/data'
-        18. set it aside
-        19. make a new tmpfs (size=1048576)
-        20. make the directory '/0' in it, mode 755
-        21. make the directory '/upper' in it, mode 755
-        22. make the directory '/work' in it, mode 755
-        23. mount it over the root for a moment, and what was set aside on '0'
-        24. give 'upper' the mode and owner of '0'
-        25. make a new overlay (lowerdir=0, upperdir=upper, workdir=work)
-        26. unmount what lies over the root
-        27. mount it on '/data'
-        28. make the root read-only
-        29. make '/data/fixed' read-only
-        30. mask '/data/secret'
-        31. make the new root the root and let go of the old one
-        32. make the propagation of every mount shared
-        33. restore the caller's signal mask
-        34. execute '/bin/true' with arguments ['true']""",
+         4. take a copy of the mount at '/dev/null'
+         5. make it read-only
+         6. set it aside
+         7. make a new tmpfs (mode=755, size=4096, nr_inodes=1, read-only, nosuid, nodev, noexec)
+         8. keep it and the null device that was set aside to mask with
+         9. make every mount below the root read-only
+        10. make a new tmpfs (mode=1777, size=1048576, nosuid, nodev)
+        11. make the link '/mtab' in it to '/proc/mounts'
+        12. make it read-only
+        13. mount it on '/etc'
+        14. make the directory '/home/me' in the root, mode 700
+        15. make a new tmpfs (size=65536, nr_inodes=2, nosuid, nodev)
+        16. write the file 'file' in it, 20 bytes, mode 644
+        17. take 'file' in it for a mount
+        18. make it read-only
+        19. mount it on '/etc/hosts'
+        20. take a copy of the mount at '/srv/data'
+        21. set it aside
+        22. make a new tmpfs (size=1048576)
+        23. make the directory '/0' in it, mode 755
+        24. make the directory '/upper' in it, mode 755
+        25. make the directory '/work' in it, mode 755
+        26. mount it over the root for a moment, and what was set aside on '0'
+        27. give 'upper' the mode and owner of '0'
+        28. make a new overlay (lowerdir=0, upperdir=upper, workdir=work)
+        29. unmount what lies over the root
+        30. mount it on '/data'
+        31. make the root read-only
+        32. make '/data/fixed' read-only
+        33. mask '/data/secret'
+        34. make the new root the root and let go of the old one
+        35. make the propagation of every mount shared
+        36. restore the caller's signal mask
+        37. execute '/bin/true' with arguments ['true']""",
 )
 
 
@@ -608,6 +617,122 @@ def test_plan_is_a_pure_function_of_what_is_asked() -> None:
     assert len(FULL_PLAN) == len(FULL_PLAN.steps) == len(list(FULL_PLAN))
 
 
+TEMPLATE = 9
+FROM_TEMPLATE = Container(
+    root="/srv/root",
+    mounts=(
+        Bind("/usr", read_only=True),
+        Overlay("/data", ["/srv/a", "/srv/b"], nosuid=True),
+        Dev(extra=["fuse"]),
+        File("/etc/hosts", ""),
+        Bind("/opt"),
+    ),
+    masked_paths=["/data/secret"],
+    propagation="slave",
+)
+
+
+def test_template_is_copied_in_place_of_the_hosts_mounts() -> None:
+    plan = build_plan(FULL, EVERYTHING, HYBRID, ROOT, template=TEMPLATE)
+    assert str(Plan(plan.steps[1:20])) == said(
+        """\
+         1. clone the child into new namespaces: uts, ipc, pid, net
+         2. enter the cgroup /cg/cpu/a
+         3. enter the cgroup /cg/memory/a
+         4. enter new namespaces: cgroup
+         5. set the hostname to 'demo'
+         6. set the domainname to 'nis'
+         7. bring the loopback interface up
+         8. take a copy of the new root '/srv/root', private, with all mounts below it
+         9. set it aside
+        10. take a copy of the mount at '/usr', private, with all mounts below it
+        11. make it read-only
+        12. set it aside
+        13. join the namespaces of the template: mount
+        14. enter new namespaces: mount
+        15. take up the mount that was set aside first
+        16. mount it on '/' for now, as the new root
+        17. take up the mount that was set aside first
+        18. mount it on '/usr'
+        19. make a new tmpfs (mode=1777, size=1048576, nosuid, nodev)"""
+    )
+    rest = len(FULL_PLAN.steps) - FULL_PLAN.steps.index(Attach(b"/usr"))
+    assert plan.steps[-rest:] == FULL_PLAN.steps[-rest:]
+
+
+@pytest.mark.parametrize("root", ["/srv/root", Tmpfs("/"), Overlay("/", ["/srv/root"])])
+def test_what_is_taken_from_the_host_comes_first_and_in_order(root: Any) -> None:
+    container = dataclasses.replace(FROM_TEMPLATE, root=root)
+    plain = build_plan(container, PLAIN, NONE, ROOT)
+    steps = build_plan(container, PLAIN, NONE, ROOT, template=TEMPLATE).steps
+    entered = steps.index(SetNamespaces(Namespace.MOUNT, "the template", TEMPLATE))
+    assert steps[entered + 1] == Unshare(Namespace.MOUNT)
+    sources = [step for step in steps if isinstance(step, OpenTree)]
+    assert all(step in steps[:entered] for step in sources)
+    assert {step.propagation for step in sources} == {"slave"}
+    assert not any(isinstance(step, (SetPropagation, NewRoot)) for step in steps)
+    # followed through to where each source ends up
+    assert used(steps) == used(plain.steps)
+
+
+def used(steps: Sequence[Step]) -> list[tuple[bytes, Step]]:
+    """Return each source with the step that takes it out of hand; the template's are no other."""
+    aside: list[bytes] = []
+    in_hand: bytes | None = None
+    found: list[tuple[bytes, Step]] = []
+    for step in steps:
+        if isinstance(step, NewRoot):
+            found.append((step.path, AttachRoot(b"/")))
+        elif isinstance(step, OpenTree):
+            in_hand = step.source
+        elif isinstance(step, NewMount):
+            in_hand = None
+        elif isinstance(step, SetAside) and in_hand is not None:
+            aside.append(in_hand)
+            in_hand = None
+        elif isinstance(step, TakeUp):
+            in_hand = aside.pop(0)
+        elif isinstance(step, TakeMasks):
+            found.append((aside.pop(0), step))
+        elif isinstance(step, Stage):
+            found += [(aside.pop(0), step) for _ in step.places]
+        elif isinstance(step, (Attach, AttachRoot)) and in_hand is not None:
+            found.append((in_hand, step))
+            in_hand = None
+    assert aside == []
+    return found
+
+
+NO_TEMPLATE: dict[str, dict[str, Any]] = {
+    "host's root": {"root": None},
+    "user namespace": {"namespaces": FULL.namespaces | Namespace.USER},
+    "paths in an option": {"mounts": [Overlay("/data", ["/a"], upper="/u", work="/w")]},
+    "paths in the root's": {"root": Overlay("/", ["/a"], upper="/u", work="/w")},
+    "source beneath the root": {"mounts": [Tmpfs("/a"), Bind("/usr/../srv//root/a/b", "/b")]},
+    "source that may be": {"mounts": [Bind("b", "/b")]},
+    "root that may be above": {"root": "root"},
+    "root above all": {"root": "/"},
+    "too many to set aside": {"mounts": [Bind("/usr", f"/{n}") for n in range(ASIDE_MAX)]},
+}
+
+
+@pytest.mark.parametrize("case", NO_TEMPLATE)
+def test_template_is_not_used_where_it_would_make_a_difference(case: str) -> None:
+    container = dataclasses.replace(FULL, **NO_TEMPLATE[case])
+    plan = build_plan(container, PLAIN, NONE, ROOT, template=TEMPLATE)
+    assert plan == build_plan(container, PLAIN, NONE, ROOT)
+    joined = build_plan(FULL, PLAIN, NONE, ROOT, [Joined(Namespace.NET, "x")], template=TEMPLATE)
+    assert joined == build_plan(FULL, PLAIN, NONE, ROOT, [Joined(Namespace.NET, "x")])
+
+
+def test_template_is_used_when_the_user_namespace_comes_last() -> None:
+    container = dataclasses.replace(
+        FULL, namespaces=FULL.namespaces | Namespace.USER, capabilities=()
+    )
+    plan = build_plan(container, PLAIN, NONE, ROOT, template=TEMPLATE)
+    assert plan.steps.index(Unshare(Namespace.MOUNT)) < plan.steps.index(Unshare(Namespace.USER))
+
+
 def test_json_has_kind_sentence_and_fields() -> None:
     plan = Plan(
         (
@@ -635,6 +760,8 @@ def test_json_has_kind_sentence_and_fields() -> None:
             "sentence": "take a copy of the mount at '/usr', with all mounts below it",
             "source": "/usr",
             "recursive": True,
+            "propagation": None,
+            "is_root": False,
         },
         {
             "kind": "set_groups",

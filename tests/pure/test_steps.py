@@ -86,6 +86,7 @@ from pyns.steps import (
     WaitForParent,
     WriteProc,
 )
+from pyns.template import OpenMountNamespace
 from pyns.terminal_steps import OpenTerminal, SetControllingTerminal, SetTerminalOwner
 from pyns.usermode import StartUserNetwork, UserNetwork
 
@@ -124,6 +125,11 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         WriteMaps(-1, ("0 1 1", "1 2 1", "2 3 1", "3 4 1"), (), False),
         "have the parent map uids 0 1 1, 1 2 1, 2 3 1, ... with newuidmap and newgidmap",
         Operands(value=10_000),
+    ),
+    (
+        OpenMountNamespace(7, print),
+        "have the parent open the mount namespace",
+        Operands(value=10_000, fd=7),
     ),
     (
         OpenUserNamespace(-1, ("0 5 1",), ("0 5 1",), True, print),
@@ -203,6 +209,16 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
     ),
     (OpenTree(b"/usr", False), "take a copy of the mount at '/usr'", Operands((b"/usr",))),
     (
+        OpenTree(b"/usr", False, "slave"),
+        "take a copy of the mount at '/usr', slave",
+        Operands((b"/usr",), value=0x80000),
+    ),
+    (
+        OpenTree(b"/srv", True, "private", True),
+        "take a copy of the new root '/srv', private, with all mounts below it",
+        Operands((b"/srv/",), flags=0x8000, value=0x40000),
+    ),
+    (
         TakeMount(b"/srv", True, ("0 100000 65536", "65536 7 1"), 9),
         "take a copy of the mount at '/srv', with all mounts below it, which maps ids "
         "0 100000 65536, 65536 7 1",
@@ -274,7 +290,7 @@ SAMPLES: list[tuple[Step, str, Operands]] = [
         "make every mount below the root read-only",
         Operands(flags=1, value=1),
     ),
-    (TakeMasks(), "keep it and '/dev/null' to mask with", Operands((b"/dev/null",))),
+    (TakeMasks(), "keep it and the null device that was set aside to mask with", Operands()),
     (Mask(b"/a"), "mask '/a'", Operands((b"/a",))),
     (MakeReadOnly(b"/a"), "make '/a' read-only", Operands((b"/a",))),
     (Attach(b"/mnt"), "mount it on '/mnt'", Operands((b"/mnt",))),
@@ -442,7 +458,6 @@ HOSTILE_STEPS = [
     OpenWithin(HOSTILE),
     Stage((HOSTILE,)),
     CopyMode(HOSTILE, HOSTILE),
-    TakeMasks(HOSTILE),
     Mask(HOSTILE),
     MakeReadOnly(HOSTILE),
     ChangeDirectory(HOSTILE),
@@ -471,7 +486,7 @@ HINTED: dict[type[Step], set[int]] = {
     MakeDirectory: {errno.EXDEV, errno.EROFS, errno.ENOTDIR},
     MakeSymlink: {errno.EXDEV, errno.EROFS, errno.EEXIST},
     Stage: {errno.EINVAL},
-    TakeMasks: {errno.ENOENT, errno.ENODEV},
+    TakeMasks: {errno.ENODEV},
     Mask: {errno.ELOOP},
     MakeReadOnly: {errno.ELOOP},
     Attach: {errno.EROFS, errno.ELOOP, errno.ENOTDIR, errno.EINVAL},
@@ -583,6 +598,8 @@ def test_hints_are_given_for_certain_errnos_only(step: Step) -> None:
         expected = expected - {errno.EPERM}  # without namespaces it is about something else
     if isinstance(step, OpenTree) and not step.recursive:
         expected = expected | {errno.EINVAL}
+    if isinstance(step, OpenTree) and step.is_root:
+        expected = expected | {errno.ENOTDIR}
     if isinstance(step, WriteMaps) and not step.privileged:
         expected = {errno.ENOENT, errno.EPERM}
     if isinstance(step, WriteProc) and not step.path.endswith("id_map"):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pyns.mount_steps import (
+    ASIDE_MAX,
     CopyMode,
     MakeDirectory,
     MakeSymlink,
@@ -249,8 +250,10 @@ class TestSetAside:
         assert output(*MOUNTS, *aside, *up, script=f"cd {tmp_path}; echo */*") == "a/a b/b c/c"
 
     def test_as_many_as_there_is_room_for(self, failure: Failure) -> None:
-        steps = [each for _ in range(65) for each in (OpenTree(b"/tmp", False), SetAside())]
-        assert failure(*MOUNTS, *steps) == (3 + 129, errno.EMFILE)
+        steps = [
+            each for _ in range(ASIDE_MAX + 1) for each in (OpenTree(b"/tmp", False), SetAside())
+        ]
+        assert failure(*MOUNTS, *steps) == (3 + 2 * ASIDE_MAX + 1, errno.EMFILE)
 
     @pytest.mark.parametrize("step", [SetAside(), TakeUp()], ids=["aside", "up"])
     def test_of_nothing_fails(self, failure: Failure, step: Step) -> None:

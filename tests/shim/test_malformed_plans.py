@@ -31,7 +31,6 @@ READ_STRINGS = [
     "WRITE_FILE",
     "OPEN_WITHIN",
     "COPY_MODE",
-    "TAKE_MASKS",
     "MASK",
     "MAKE_READ_ONLY",
     "EXECUTE_INIT",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pyns.mount_steps import MakeReadOnly, Mask, SetRootAttributes, TakeMasks
+from pyns.mount_steps import MakeReadOnly, Mask, SetAside, SetRootAttributes, TakeMasks
 from pyns.namespaces import Namespace
 from pyns.steps import (
     MOUNT_ATTR_NODEV,
@@ -20,6 +20,7 @@ from pyns.steps import (
     NewMount,
     NewRoot,
     OpenTree,
+    SetAttributes,
     SetPropagation,
     SetUid,
     Step,
@@ -30,7 +31,8 @@ Failure = Callable[..., tuple[int, int]]
 MOUNTS = (Clone(Namespace.MOUNT), SetPropagation())
 NOBODY = 65534
 TMPFS = NewMount(b"tmpfs", ((b"size", b"1048576"), (b"mode", b"755")))
-MASKS = (NewMount(b"tmpfs", ((b"mode", b"555"),), MOUNT_ATTR_RDONLY), TakeMasks())
+NULL = (OpenTree(b"/dev/null", False), SetAttributes(MOUNT_ATTR_RDONLY), SetAside())
+MASKS = (*NULL, NewMount(b"tmpfs", ((b"mode", b"555"),), MOUNT_ATTR_RDONLY), TakeMasks())
 
 pytestmark = pytest.mark.usefixtures("root_only")
 
@@ -79,7 +81,7 @@ class TestMask:
         (root / "link").symlink_to(link)
         (root / "way").symlink_to(".")
         for path in (b"/link", b"/way/file"):
-            assert failure(*in_root(root), *MASKS, Mask(path)) == (5, errno.ELOOP)
+            assert failure(*in_root(root), *MASKS, Mask(path)) == (8, errno.ELOOP)
 
     def test_without_masks_fails(self, root: Path, failure: Failure) -> None:
         for path in (b"/file", b"/dir"):
@@ -94,24 +96,27 @@ class TestMask:
 class TestTakeMasks:
     def test_without_a_mount_in_hand_fails(self, failure: Failure) -> None:
         assert failure(*MOUNTS, HostRoot(), TakeMasks()) == (3, errno.EBADF)
+        assert failure(*MOUNTS, HostRoot(), *NULL, TakeMasks()) == (6, errno.EBADF)
 
-    @pytest.mark.parametrize(
-        ("null", "error"),
-        [
-            ("/dev/zero", errno.ENODEV),
-            ("/etc/passwd", errno.ENODEV),
-            ("/dev", errno.ENODEV),
-            ("/does/not/exist", errno.ENOENT),
-            ("link", errno.ENODEV),
-        ],
-    )
+    def test_without_a_mount_aside_fails(self, failure: Failure) -> None:
+        assert failure(*MOUNTS, HostRoot(), TMPFS, TakeMasks()) == (4, errno.EBADF)
+
+    @pytest.mark.parametrize("null", ["/dev/zero", "/etc/passwd", "/dev", "link"])
     def test_of_what_is_not_the_null_device_fails(
-        self, tmp_path: Path, failure: Failure, null: str, error: int
+        self, tmp_path: Path, failure: Failure, null: str
     ) -> None:
-        # a link to it neither: what it leads to is looked up twice by those who follow it
-        (tmp_path / "link").symlink_to("/dev/null")
-        steps = (*MOUNTS, HostRoot(), TMPFS, TakeMasks(os.fsencode(tmp_path / null)))
-        assert failure(*steps) == (4, error)
+        (tmp_path / "link").symlink_to("/dev/zero")
+        opened = OpenTree(os.fsencode(tmp_path / null), recursive=False)
+        steps = (*MOUNTS, HostRoot(), opened, SetAside(), TMPFS, TakeMasks())
+        assert failure(*steps) == (6, errno.ENODEV)
+
+    def test_of_a_null_device_that_a_link_leads_to_is_the_device(
+        self, root: Path, output: Output
+    ) -> None:
+        (root.parent / "null").symlink_to("/dev/null")
+        opened = OpenTree(os.fsencode(root.parent / "null"), recursive=False)
+        steps = (*in_root(root), opened, SetAside(), TMPFS, TakeMasks(), Mask(b"/file"))
+        assert output(*steps, script=f"stat -c %t:%T {root}/file") == "1:3"
 
 
 class TestMakeReadOnly:
