@@ -30,9 +30,9 @@ int thread_open_tree(const char *source, unsigned int flags)
 
 int thread_open_beneath(int directory, const char *path)
 {
-	return sys_openat2(directory, path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
-			   RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
-			       RESOLVE_NO_XDEV);
+	return sys_openat2(
+	    directory, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
+	    RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
 }
 
 /* Private as well: what is mounted on a copy of a shared mount would appear on the host. */

@@ -213,3 +213,12 @@ def host_address() -> str:
         except OSError as error:
             pytest.skip(f"this host has no default route: {error}")
         return str(probe.getsockname()[0])
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """Return a directory on a block device; tmpfs and overlays have a major number of 0."""
+    for place in (Path("/mnt/disk"), tmp_path):
+        if place.is_dir() and os.access(place, os.W_OK) and os.major(place.stat().st_dev):
+            return place
+    pytest.skip(f"{tmp_path} and /mnt/disk are on no block device")

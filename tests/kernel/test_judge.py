@@ -140,7 +140,7 @@ class TestRun:
         assert done.usage.cpu_seconds >= 0.2
         # what it writes to /tmp is its memory
         done = judged("head -c 60M /dev/zero > a", limits=limits)
-        assert done.usage.oom_kills == 1
+        assert done.usage.oom_kills in (1, 2)  # the shell, too, where nothing is left for it
         assert judged("true | true | true", limits=limits).returncode != 0
 
     def test_leaves_what_is_the_sandbox_s(self) -> None:

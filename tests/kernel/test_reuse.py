@@ -42,7 +42,7 @@ def test_a_run_in_a_group_has_nothing_of_the_one_before(init: bool, group: Cgrou
         )
         assert [usage.oom_kills for usage in (hog, spin, touch, plain)] == [1, 0, 0, 0]
         assert spin.cpu_seconds >= 0.3
-        assert plain.cpu_seconds < 0.3
+        assert plain.cpu_seconds < spin.cpu_seconds
         if touch.memory_peak is not None:
             assert touch.memory_peak >= 40 << 20
         if plain.memory_peak is not None:

@@ -81,15 +81,6 @@ def program(group: Cgroup) -> Iterator[Program]:
         yield Program(inside(group), stack)
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Path:
-    """Return a directory on a block device; tmpfs and overlays have a major number of 0."""
-    for place in (Path("/mnt/disk"), tmp_path):
-        if place.is_dir() and os.access(place, os.W_OK) and os.major(place.stat().st_dev):
-            return place
-    pytest.skip(f"{tmp_path} and /mnt/disk are on no block device")
-
-
 def close_to(expected: int) -> Any:
     return pytest.approx(expected, rel=0.02, abs=512 << 10)
 
