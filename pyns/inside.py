@@ -82,6 +82,7 @@ class Inside:
             self._undo = undo
             self._mounts[()] = self._opened(b"/")
             self._directory: Names | None = None
+            self._aside: deque[Place | None] = deque()
             for step in plan:
                 self._note(step)
             self._undo = undo.pop_all()
@@ -114,11 +115,14 @@ class Inside:
 
     # The mount in hand; None: something that is not looked into.
     _hand: Place | None = None
+    _joined = False  # another mount namespace, in which a path is something else
 
     def _note(self, step: Step) -> None:
         hand = self._hand
         match step:
             case steps.SetNamespaces() if Namespace.MOUNT in step.namespaces:
+                self._mounts, self._joined = {(): None}, True
+            case steps.NewRoot() | steps.OpenTree() | filling.TakeMount() if self._joined:
                 raise UnknownError
             case steps.NewRoot():
                 self._mounts = {(): self._opened(step.path)}
@@ -127,8 +131,17 @@ class Inside:
             case steps.NewMount(fstype=b"tmpfs"):
                 noexec = bool(step.attributes & MOUNT_ATTR_NOEXEC)
                 self._hand = Place((), noexec=noexec, fresh=Fresh())
-            case steps.NewMount() | filling.TakeUp() | filling.OpenWithin() | filling.SetAside():
+            case steps.NewMount() | filling.OpenWithin():
                 self._hand = None
+            case filling.SetAside():
+                self._aside.append(hand)
+            case filling.TakeUp():
+                self._hand = self._aside.popleft()
+            case filling.TakeMasks():
+                self._aside.popleft()
+            case filling.Stage():
+                for _ in step.places:
+                    self._aside.popleft()
             case steps.SetAttributes() if hand is not None:
                 noexec = hand.noexec or bool(step.attributes & MOUNT_ATTR_NOEXEC)
                 self._hand = hand._replace(noexec=noexec)
@@ -208,11 +221,11 @@ class Inside:
                 raise FileNotFoundError(os.fsdecode(name))
             below = Place(names, noexec=place.noexec, fresh=place.fresh, within=within)
             return below, place.fresh.entries[within]
+        if os.fstat(place.fd).st_dev == self._proc:
+            raise UnknownError  # of a process that is gone
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd)
         self._undo.callback(os.close, fd)
         status = os.fstat(fd)
-        if status.st_dev == self._proc:
-            raise UnknownError  # of a process that is gone
         text = os.readlink(b"", dir_fd=fd) if stat.S_ISLNK(status.st_mode) else None
         noexec = bool(os.fstatvfs(fd).f_flag & os.ST_NOEXEC)
         # what was asked for the mount of a copy holds for all of it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 from pyns import mount_steps as filling
@@ -33,6 +34,7 @@ _GO_ON = (
     filling.WriteFile,
     filling.OpenWithin,
     filling.SetAside,
+    filling.TakeUp,
     filling.Stage,
     filling.Unstage,
     filling.CopyMode,
@@ -82,17 +84,29 @@ class Peer:
             if isinstance(group[-1], _END):
                 said = self.say_mount(group)
             else:
-                said = [] if isinstance(group[0], _IMPLIED) else self.say(group[0])
+                is_implied = isinstance(group[0], _IMPLIED) or self._is_left(group[0])
+                said = [] if is_implied else self.say(group[0])
             arguments += said or []
             if said is None:
                 missing += numbers
-        return shlex.join([*arguments, "--", *_command(self.plan)]), missing
+        return shlex.join([*arguments, "--", *_command(self.plan)]), sorted(missing)
+
+    def _is_left(self, step: Step) -> bool:
+        """Whether a step joins a namespace that is only copied."""
+        return isinstance(step, steps.SetNamespaces) and step.namespaces in self.new
 
 
 def _grouped(plan: Sequence[Step]) -> Iterator[tuple[list[int], list[Step]]]:
     """Yield steps with their numbers: those of one mount together, any other by itself."""
     numbers: list[int] = []
+    aside: deque[list[int]] = deque()
     for number, step in enumerate(plan, 1):
+        if isinstance(step, filling.SetAside):
+            aside.append([*numbers, number])
+            numbers = []
+            continue
+        for _ in range(_taken(step)):
+            numbers = aside.popleft() + numbers
         in_root = isinstance(step, filling.MakeEntry) and not step.in_hand
         if isinstance(step, _BEGIN + _GO_ON + _END) and not in_root:
             numbers.append(number)
@@ -101,6 +115,13 @@ def _grouped(plan: Sequence[Step]) -> Iterator[tuple[list[int], list[Step]]]:
                 numbers = []
         else:
             yield [number], [step]
+
+
+def _taken(step: Step) -> int:
+    """Return how many of the mounts that were set aside a step takes."""
+    if isinstance(step, filling.Stage):
+        return len(step.places)
+    return isinstance(step, (filling.TakeUp, filling.TakeMasks))
 
 
 def _command(plan: Sequence[Step]) -> list[str]:
@@ -127,8 +148,7 @@ class Unshare(Peer):
             case steps.SetPropagation(propagation="private" | "slave" | "shared"):
                 return ["--propagation", step.propagation]
             case steps.NewRoot():
-                self.root = os.fsdecode(step.path)
-                return ["--root", self.root]
+                return self._say_root(step.path)
             case steps.ChangeDirectory():
                 return ["--wd", os.fsdecode(step.path)]
             case steps.SetGroups(gids=()) if steps.SetGid in self.kinds:
@@ -165,7 +185,13 @@ class Unshare(Peer):
         match mount:
             case [steps.NewMount(fstype=b"proc"), steps.Attach(target=b"/proc")]:
                 return [f"--mount-proc={self.root}/proc"]
+            case [steps.OpenTree(source=source), *_, filling.AttachRoot()]:
+                return self._say_root(source)
         return None
+
+    def _say_root(self, path: bytes) -> Said:
+        self.root = os.fsdecode(path)
+        return ["--root", self.root]
 
 
 class Bwrap(Peer):
@@ -223,6 +249,8 @@ class Bwrap(Peer):
     def say_mount(self, mount: Sequence[Step]) -> Said:
         *middle, end = mount
         if isinstance(end, filling.AttachRoot):
+            if isinstance(middle[0], steps.OpenTree):
+                return ["--bind", os.fsdecode(middle[0].source), "/"]
             return self._say_entries(middle[1:], "")
         if not isinstance(end, steps.Attach):
             return None

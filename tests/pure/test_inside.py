@@ -16,8 +16,9 @@ from pyns.mounts import Mount
 from pyns.plan import Plan, build_plan
 
 
-def planned(box: Container, cwd: bytes | None = None) -> Plan:
-    return build_plan(box, Command((b"x",), (b"x",), (), cwd=cwd), Entry(), Caller(0, 0))
+def planned(box: Container, cwd: bytes | None = None, template: int | None = None) -> Plan:
+    command = Command((b"x",), (b"x",), (), cwd=cwd)
+    return build_plan(box, command, Entry(), Caller(0, 0), template=template)
 
 
 def content(box: Container, path: str, cwd: bytes | None = None) -> str:
@@ -148,3 +149,32 @@ def test_files_are_closed(root: Path) -> None:
         fd = inside.find(b"/bin/x").fd
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
+
+
+def test_only_what_is_in_a_new_proc_is_unknown() -> None:
+    box = Container(namespaces=Namespace.MOUNT | Namespace.PID)
+    with Inside(planned(box)) as inside:
+        assert inside.find(b"/usr").path == "/usr"
+        for path in b"/proc", b"/proc/version":
+            with pytest.raises(UnknownError):
+                inside.find(path)
+
+
+def test_a_template_hides_nothing(root: Path) -> None:
+    other = root.parent / "other/bin"
+    null = ["/none"]  # what masks is set aside, too
+    for box in (
+        Container(namespaces=Namespace.MOUNT, root=root, mounts=[Bind(other, "/bin")]),
+        Container(
+            namespaces=Namespace.MOUNT,
+            root=Tmpfs("/", size=4096),
+            masked_paths=null,
+            mounts=[Overlay("/over", lower=[root]), Bind(other, "/bin")],
+        ),
+    ):
+        plan = planned(box, template=-1)
+        assert "take_up" in [step.kind for step in plan]
+        with Inside(plan) as inside:
+            assert (
+                Path(f"/proc/self/fd/{inside.find(b'/bin/x').fd}").read_text() == "x of the other"
+            )

@@ -31,11 +31,11 @@ MOUNT = Namespace.MOUNT
 TRUE = Execute((b"/bin/true",), (b"true",), ())
 
 
-def planned(box: Container) -> Plan:
+def planned(box: Container, template: int | None = None) -> Plan:
     """Plan as root does: without a user namespace that nobody has asked for."""
     init = ExecuteInit() if box.init else None
     command = Command((b"true",), (b"true",), ())
-    return build_plan(box, command, Entry(), Caller(0, 0), init=init)
+    return build_plan(box, command, Entry(), Caller(0, 0), init=init, template=template)
 
 
 def said(peer: type[Unshare | Bwrap], box: Container) -> tuple[str, list[str]]:
@@ -187,3 +187,30 @@ def test_explain_names_the_calls_of_each_step_that_makes_any() -> None:
         ", ".join(step.calls.split()) for step in plan if step.calls
     ]
     assert sum(line.startswith("nearest: ") for line in lines) == 2
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        Container(namespaces=MOUNT, root="/srv/x", read_only=True, mounts=[Bind("/usr"), Dev()]),
+        Container(
+            namespaces=MOUNT,
+            root=Tmpfs("/", size=4096),
+            mounts=[Overlay("/over", lower=["/usr", "/etc"]), Bind("/usr", read_only=True)],
+            masked_paths=["/none"],
+        ),
+    ],
+    ids=["directory", "tmpfs"],
+)
+@pytest.mark.parametrize("peer", [Unshare, Bwrap])
+def test_a_template_makes_no_difference(peer: type[Unshare | Bwrap], box: Container) -> None:
+    plans = planned(box), planned(box, template=-1)
+    (line, missing), (same, also_missing) = (peer(plan.steps).line() for plan in plans)
+    assert "take_up" in [step.kind for step in plans[1]]
+    # the namespace comes later, and is private without being asked
+    assert set(line.split()) - {"--propagation", "private"} == set(same.split())
+    left, also_left = (
+        {plan.steps[number - 1].kind for number in numbers}
+        for plan, numbers in zip(plans, (missing, also_missing), strict=True)
+    )
+    assert left ^ also_left <= {"set_aside", "take_up"}
