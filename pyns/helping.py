@@ -64,7 +64,9 @@ def explain_help(plan: Plan, report: Any, failure: Exception) -> SpawnError:
     """Return the exception for a step in which the parent's part failed."""
     step = plan.steps[report.index]
     said = getattr(failure, "strerror", None)
-    if said in (None, os.strerror(report.error)):
+    if said == os.strerror(report.error) and getattr(failure, "filename", None) is None:
+        said = None  # the errno tells as much
+    elif said in (None, os.strerror(report.error)):
         said = str(failure)
     hint = hint_for(plan, report.index, report.error) or said
     return SpawnError(report.error, step, report.index, len(plan), hint)

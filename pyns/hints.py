@@ -57,8 +57,8 @@ def _look(plan: Plan, step: Step, error: int) -> str | None:
             return _why_filtered(step, error) or why_no_namespaces(step.namespaces, error)
         case Execute():
             return why_not_executed(plan, step, error)
-        case WriteMaps() if error == errno.EPERM and not step.privileged:
-            return why_no_ids()
+        case WriteMaps() if error == errno.EPERM:
+            return why_not_mapped(step) if step.privileged else why_no_ids()
         case NewRoot(path=path) | OpenTree(source=path) if error == errno.EACCES:
             # with ids of others mapped, the child may search what is theirs
             if not any(isinstance(other, WriteMaps) for other in plan):
@@ -153,6 +153,25 @@ def _why_filtered(step: Step, error: int, proc: str = "/proc") -> str | None:
         f"A seccomp filter forbids {name} to the caller, as those of container engines do: start "
         "that container with one that allows it"
     )
+
+
+def why_not_mapped(maps: WriteMaps, proc: str = "/proc") -> str | None:
+    """Return which ids can't be mapped, as they are none of the caller's user namespace.
+
+    Args:
+        maps: what was to be written.
+        proc: where the process filesystem is mounted.
+    """
+    for kind, lines in ("uid", maps.uid_map), ("gid", maps.gid_map):
+        own = list(_ranges(kind, proc))
+        for line in lines:
+            _, outside, count = map(int, line.split())
+            if not any(first <= outside <= first + n - count for first, n in own):
+                return (
+                    f"The {kind}s {outside} to {outside + count - 1} are not in one range of the "
+                    f"caller's own user namespace (/proc/self/{kind}_map)"
+                )
+    return None
 
 
 def why_no_ids(user: int | None = None, proc: str = "/proc") -> str | None:

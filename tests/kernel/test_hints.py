@@ -231,6 +231,14 @@ class TestNamespaces:
 
 
 class TestIds:
+    @pytest.mark.usefixtures("namespaces")
+    def test_are_those_of_the_user_namespace(self, inside: Callable[..., str]) -> None:
+        code = """
+        two = [IdMap(0, 0, 2)]
+        refused(Container(namespaces=Namespace.USER, uid_map=two, gid_map=two))
+        """
+        assert inside(code).startswith("The uids 0 to 1 are not in one range of the caller's own ")
+
     @pytest.mark.usefixtures("namespaces", "ordinary")
     def test_take_a_range(self) -> None:
         try:
