@@ -475,13 +475,15 @@ def _own_steps(
         yield from (DefaultSignal(signal.SIGPIPE), DefaultSignal(signal.SIGXFSZ))
     if container.reset_signals:
         yield ResetSignals()
-    if command.start_new_session or container.new_session or terminal is not None:
+    own_session = container.new_session or terminal is not None
+    if command.start_new_session or own_session:
         yield NewSession()
     if terminal is not None:
         # only a session's leader may, and before there is another one (EPERM)
         yield SetControllingTerminal(terminal.fd)
-    if command.process_group >= 0:
-        # after the session: a session's leader can't change its group (EPERM)
+    if command.process_group > 0 or (command.process_group == 0 and not own_session):
+        # after the session, whose leader leads a group, and can't change it (EPERM): so with
+        # start_new_session it is refused, as by subprocess
         yield SetProcessGroup(command.process_group)
 
 

@@ -607,7 +607,11 @@ class SetProcessGroup(Step):
         return Operands(value=self.pgid)
 
     def hint(self, error: int) -> str | None:
-        return "There is no such process group in its session" if error == errno.EPERM else None
+        if error != errno.EPERM:
+            return None
+        if self.pgid == 0:
+            return "It leads a session (start_new_session), and with that a process group already"
+        return "There is no such process group in its session"
 
 
 class SetGroups(Step):

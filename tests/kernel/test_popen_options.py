@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,25 @@ def test_pipesize(box: Container) -> None:
 def test_refused(box: Container, options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Process(["true"], container=box, **options)
+
+
+def test_a_session_of_the_container_has_the_process_group() -> None:
+    box = Container(namespaces=Namespace(0))
+    args = ["sh", "-c", "cut -d' ' -f5 /proc/$$/stat; echo $$"]
+    for led, terminal in (replace(box, new_session=True), False), (box, True):
+        done = run(
+            led,
+            args,
+            terminal=terminal,
+            process_group=0,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        group, pid = done.stdout.split()
+        assert group == pid
+    # what subprocess itself is asked for twice, it refuses
+    with pytest.raises(PermissionError, match="It leads a session"):
+        run(box, ["true"], process_group=0, start_new_session=True)
 
 
 class TestPassFds:

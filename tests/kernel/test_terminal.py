@@ -280,11 +280,6 @@ class TestWhatIsRefused:
                 clone_into(Container(mounts=mounts), ["true"], terminal=True)
             assert caught.value.step.kind == "open_terminal"
 
-    def test_is_a_process_group_beside_the_session(self) -> None:
-        with pytest.raises(SpawnError) as caught:
-            clone_into(NOTHING, ["true"], terminal=True, process_group=0)
-        assert (caught.value.step.kind, caught.value.errno) == ("set_process_group", errno.EPERM)
-
     def test_is_communicate_where_nobody_would_read(self) -> None:
         for stdout in (None, PIPE):
             with (

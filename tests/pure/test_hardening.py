@@ -65,7 +65,6 @@ ORDER = [
     ("set_uid", "new_keyring", "it would be another user's"),
     ("new_keyring", "install_filter", "EPERM"),
     ("reset_signals", "restore_signal_mask", "they would stay blocked"),
-    ("new_session", "set_process_group", "EPERM"),
     ("pivot_root", "allow_path", "another path, or ENOENT"),
     ("create_ruleset", "allow_path", "EBADF"),
     ("create_ruleset", "allow_port", "EBADF"),
