@@ -29,6 +29,7 @@ from pyns.steps import (
 from pyns.syscalls import numbers
 
 _CAP_SYS_ADMIN = 21
+_MADE_EMPTY = {"/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd"}  # where a mount can hide nothing
 _FORBID = {  # sysctl → the value with which it keeps user namespaces from unprivileged programs
     "kernel.unprivileged_userns_clone": "0",
     "kernel.apparmor_restrict_unprivileged_userns": "1",
@@ -63,13 +64,19 @@ def _look(plan: Plan, step: Step, error: int) -> str | None:
             # with ids of others mapped, the child may search what is theirs
             if not any(isinstance(other, WriteMaps) for other in plan):
                 return why_not_reached(path)
-        case NewMount(fstype=b"proc") if error == errno.EPERM:
+        case NewMount(fstype=b"proc") if error == errno.EPERM and _makes(plan, Namespace.PID):
             return why_no_proc()
         case BirthInCgroup() if error == errno.EACCES:
             return why_not_born(step.path)
         case EnterCgroup() if error == errno.ENOSPC:
             return why_no_room(step.path)
     return None
+
+
+def _makes(plan: Plan, kind: Namespace) -> bool:
+    """Whether there is a new namespace of a kind."""
+    making = (step for step in plan if isinstance(step, (Clone, CloneAgain, Unshare)))
+    return any(kind in step.namespaces for step in making)
 
 
 def why_no_namespaces(namespaces: Namespace, error: int, proc: str = "/proc") -> str | None:
@@ -238,7 +245,7 @@ def why_no_proc(proc: str = "/proc") -> str | None:
         proc: where the process filesystem is mounted.
     """
     points = [line.split(" ")[4] for line in _lines(f"{proc}/self/mountinfo")]
-    over = [point for point in points if point.startswith("/proc/")]
+    over = [point for point in points if point.startswith("/proc/") and point not in _MADE_EMPTY]
     if not over:
         return None
     return (

@@ -229,6 +229,11 @@ class TestNamespaces:
         said = inside(code, namespaces=ALL, masked_paths=["/proc/meminfo"], mounts=[Proc()])
         assert said.startswith("Mounts lie over the caller's /proc (/proc/meminfo), ")
 
+    def test_with_a_new_proc_take_a_pid_namespace(self, inside: Callable[..., str]) -> None:
+        code = "refused(Container(namespaces=Namespace.MOUNT | Namespace.USER, mounts=[Proc()]))"
+        said = inside(code, namespaces=ALL, masked_paths=["/proc/meminfo"], mounts=[Proc()])
+        assert said.startswith("A new /proc shows the PID namespace")
+
 
 class TestIds:
     @pytest.mark.usefixtures("namespaces")

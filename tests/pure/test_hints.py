@@ -119,6 +119,8 @@ def test_a_limit_of_0_is_told_from_one_that_is_reached(proc: Path) -> None:
 def test_a_proc_with_mounts_over_it_is_told(proc: Path) -> None:
     assert why_no_proc(str(proc)) is None
     line = "30 22 0:5 / /proc/{} rw - tmpfs tmpfs rw\n"
+    write(proc / "self/mountinfo", ROOT_MOUNT + line.format("sys/fs/binfmt_misc"))
+    assert why_no_proc(str(proc)) is None
     over = "".join(line.format(name) for name in ("kcore", "keys", "sys", "acpi"))
     write(proc / "self/mountinfo", ROOT_MOUNT + over)
     assert "(/proc/kcore, /proc/keys, /proc/sys, ...)" in str(why_no_proc(str(proc)))
