@@ -116,7 +116,12 @@ def why_no_namespaces(namespaces: Namespace, error: int, proc: str = "/proc") ->
             )
     if not any(line.split(" ")[4] == "/" for line in _lines(f"{proc}/self/mountinfo")):
         return "The caller runs in a chroot, where nobody may make user namespaces"
-    return None
+    return (
+        "The caller runs in a chroot that is a mount, where nobody may make user namespaces, or a "
+        "security module (AppArmor, SELinux) forbids them"
+        if error == errno.EPERM
+        else None
+    )
 
 
 def _is_confined(proc: str) -> bool:

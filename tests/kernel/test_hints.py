@@ -214,6 +214,15 @@ class TestNamespaces:
         said = inside(code, mounts=mounts, namespaces=ALL)
         assert said == "The caller runs in a chroot, where nobody may make user namespaces"
 
+    def test_are_not_made_in_a_chroot_that_is_a_mount(self, inside: Callable[..., str]) -> None:
+        code = """
+            os.chroot("/mnt")
+            refused(Container(namespaces=Namespace.USER))
+        """
+        mounts = [Proc(), Tmpfs("/mnt"), Bind("/proc", "/mnt/proc")]
+        said = inside(code, mounts=mounts, namespaces=ALL)
+        assert said.startswith("The caller runs in a chroot that is a mount, where nobody may")
+
     def test_take_a_capability(self, inside: Callable[..., str]) -> None:
         said = inside("refused(Container(namespaces=Namespace.UTS))", capabilities=())
         assert "New namespaces need CAP_SYS_ADMIN" in said
