@@ -137,4 +137,5 @@ def test_a_name_that_is_too_long_is_told(tmp_path: Path) -> None:
 def test_a_path_that_is_too_long_is_told() -> None:
     with pytest.raises(SpawnError) as caught:
         clone_into(Container(root="/x" * 2100), ["true"])
-    assert (caught.value.step.kind, caught.value.errno) == ("new_root", errno.ENAMETOOLONG)
+    assert caught.value.step.kind in ("new_root", "open_tree")  # the latter to a template
+    assert caught.value.errno == errno.ENAMETOOLONG
