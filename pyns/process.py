@@ -482,11 +482,13 @@ class Process(LimitedPopen):
         if not self._child_created or (self._settled and self._pidfd < 0):
             return
         with signals_blocked():  # what a handler raised would be lost, and with it the rest of this
-            if self.returncode is None:
-                super().__del__(*args, **options)
-            self._settle(blocking=False)
-            self._close_pidfd()
-            self._close_told()
+            try:
+                if self.returncode is None:
+                    super().__del__(*args, **options)
+            finally:  # a warning may be an error
+                self._settle(blocking=False)
+                self._close_pidfd()
+                self._close_told()
 
     def _close_told(self) -> None:
         fd, self._told = self._told, -1

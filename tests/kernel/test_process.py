@@ -177,6 +177,23 @@ class TestPopen:
         while any(p.pid == pid for p in subprocess._active):  # type: ignore[attr-defined]
             subprocess._cleanup()  # type: ignore[attr-defined]
 
+    def test_leaves_no_fd_when_that_warning_is_an_error(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        unraisable: list[Any] = []
+        monkeypatch.setattr(sys, "unraisablehook", lambda told: unraisable.append(told.exc_type))
+        process = Process(["sleep", "60"])
+        pid, pidfd = process.pid, process.pidfd
+        process.kill()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            del process
+            gc.collect()
+        os.waitpid(pid, 0)
+        assert unraisable == [ResourceWarning]
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(pidfd)
+
     def test_status_lost_to_another_waiter_is_0(self) -> None:
         process = Process(["sh", "-c", "exit 3"])
         os.waitpid(process.pid, 0)
