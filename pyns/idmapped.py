@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pyns import marshal
 from pyns.errors import SpawnError
 from pyns.helping import helping
+from pyns.hints import hint_for
 from pyns.idmap import WriteMaps, write_maps
 from pyns.mount_steps import TakeMount
 from pyns.namespaces import Namespace
@@ -79,7 +80,7 @@ def open_user_namespace(uid_map: Lines, gid_map: Lines, parent_pidfd: int, files
         files.callback(os.close, fd)
     failed = plan.steps[report.index]
     if not isinstance(failed, Execute):
-        hint = failed.hint(report.error)
+        hint = hint_for(plan, report.index, report.error)
         raise SpawnError(report.error, failed, report.index, len(plan), hint)
     return given[0]
 
