@@ -233,10 +233,11 @@ class Process(asyncio.subprocess.Process):
         check_output_max(output_max)
         deadline = self._popen._deadline(timeout, cpu_time)
         given = _Output(self.stdout, output_max), _Output(self.stderr, output_max)
-        work = [
-            asyncio.ensure_future(part) for part in (self._feed(input), *map(_Output.read, given))
-        ]
+        work: list[asyncio.Future[Any]] = []
         try:
+            work.append(asyncio.ensure_future(self._feed(input)))
+            for output in given:  # one by one, as the loop may refuse a task
+                work.append(asyncio.ensure_future(output.read()))  # noqa: PERF401
             await _until(deadline, *work)
             await _until(deadline, self._ended)
         except (TimeoutExpired, OutputExceeded) as reached:

@@ -222,6 +222,24 @@ class TestErrors:
         with pytest.raises(ValueError, match="cmd must be a string"):
             complete(create_subprocess_shell(NOTHING, command))
 
+    def test_of_the_loop_leave_nothing(self, complete: Run[int | None]) -> None:
+        def refuse(_: object, coroutine: Any, **__: object) -> Any:
+            coroutine.close()
+            raise RuntimeError("no task")
+
+        async def main() -> int | None:
+            loop = asyncio.get_running_loop()
+            process = await create_subprocess_exec(NOTHING, "sleep", "60", stdout=PIPE)
+            loop.set_task_factory(refuse)
+            try:
+                with pytest.raises(RuntimeError, match="no task"):
+                    await process.communicate()
+            finally:
+                loop.set_task_factory(None)
+            return process.returncode
+
+        assert complete(main()) == -9
+
 
 class TestCancellation:
     """Kills and reaps: the leak guard would find a child or an fd."""
