@@ -173,7 +173,7 @@ class Bind(Mount):
             is looked up: `Tmpfs("/data")` before `Bind("/data/x", ...)` hides the caller's /data.
         target: where, inside; None for the same path.
         read_only: nothing can be written through it, nor through the mounts below it.
-        recursive: with the mounts below the source.
+        recursive: with the mounts below the source. Unbindable ones may be left out.
         nosuid: set-user-ID, set-group-ID and file capabilities are without effect, also below.
         nodev: devices can't be opened, also below.
         noexec: nothing can be executed, also below.

@@ -34,8 +34,10 @@ from pyns.steps import (
     Clone,
     Execute,
     NewSession,
+    OpenTree,
     SetGid,
     SetGroups,
+    SetNamespaces,
     SetProcessGroup,
     SetUid,
     ShowCgroups,
@@ -104,6 +106,11 @@ class Child:
             self.private_cgroup.remove()
             self.private_cgroup = None
 
+    def start_over(self) -> None:
+        """Undo what there is, and be as new."""
+        self.abandon()
+        Child.__init__(self, is_timed=self.is_timed)
+
 
 def spawn(
     child: Child,
@@ -111,6 +118,8 @@ def spawn(
     command: Command,
     signal_mask: int,
     size: tuple[int, int] | None = None,
+    *,
+    takes_template: bool = True,
 ) -> None:
     """Start a program in a container.
 
@@ -120,6 +129,8 @@ def spawn(
         command: what to start.
         signal_mask: of the program. All signals have to be blocked (`signals_blocked`).
         size: rows and columns of a terminal of its own; None for none.
+        takes_template: whether a mount namespace is copied that is smaller than the caller's, where
+            that makes no difference and the caller may do so.
 
     Raises:
         CgroupError: its cgroup can't be made or entered.
@@ -154,7 +165,9 @@ def spawn(
         terminal = handover = None
         if size is not None:
             terminal, handover = open_handover(size, opened_files)
-        template = open_template() if may_take_template(container, caller) else None
+        template = None
+        if takes_template and may_take_template(container, caller):
+            template = open_template()
         build = partial(
             build_plan,
             container,
@@ -200,6 +213,14 @@ def spawn(
         if handover is not None and child.report.error == 0:
             child.terminal = receive(handover)
     if child.report.error:
+        step = plan.steps[child.report.index]
+        too_many = isinstance(step, OpenTree) and child.report.error == errno.EMFILE
+        if template is not None and (too_many or isinstance(step, SetNamespaces)):
+            # all sources at once are more fds than he may have, or he has given up the right since
+            log.debug("again without the template, because of: %s", step.describe())
+            child.start_over()
+            spawn(child, container, command, signal_mask, size, takes_template=False)
+            return
         failure = explain(plan, child.report.index, child.report.error, command)
         log.debug("it is refused: %s", failure)
         raise failure

@@ -289,7 +289,7 @@ class Faults:
         self._report.value = int(ffi.cast("uintptr_t", report))
 
     def _note_plan(self, plan: Plan) -> None:
-        self._plan = plan
+        self._plan = self._plan or plan  # not that of another try
 
     def _supervise(self, program: bytes) -> None:
         listener = self._worker.do(lambda: install(program))

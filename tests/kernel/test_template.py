@@ -155,6 +155,34 @@ inside(Bind(sys.argv[2], "/data"))
 
 
 @pytest.mark.usefixtures("template")
+def test_is_done_without_by_who_has_given_up_the_right(new_root: Path, source: Path) -> None:
+    code = """
+header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+sets = (ctypes.c_uint32 * 6)()
+assert libc.capget(header, sets) == 0
+for n in range(3):
+    sets[n] &= ~(1 << 18)  # CAP_SYS_CHROOT, which setns(2) asks for
+assert libc.capset(header, sets) == 0
+inside(Bind(sys.argv[2], "/data"))
+"""
+    assert python(code, new_root, source) == "source's 4"
+
+
+@pytest.mark.usefixtures("template")
+def test_is_done_without_by_who_may_not_open_all_sources_at_once(
+    new_root: Path, source: Path
+) -> None:
+    code = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+fds = os.listdir("/proc/self/fd")
+inside(Bind(sys.argv[2], "/data"), *(Bind(sys.argv[2], f"/data{n}") for n in range(40)))
+assert os.listdir("/proc/self/fd") == fds
+"""
+    assert python(code, new_root, source) == "source's 44"
+
+
+@pytest.mark.usefixtures("template")
 def test_the_same_is_seen_inside_without_it(
     box: Box, shell: Shell, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
