@@ -403,7 +403,8 @@ def _may_lie_beneath(root: StrPath | Filesystem, path: bytes) -> bool:
     above = os.path.normpath(os.fsencode(root))
     if not (path.startswith(b"/") and above.startswith(b"/")):
         return True
-    return os.path.commonpath((above, os.path.normpath(path))) == above
+    # not `above` itself: normpath leaves two slashes in front as they are
+    return os.path.commonpath((above, os.path.normpath(path))) == os.path.commonpath((above,))
 
 
 def id_maps(container: Container, caller: Caller) -> tuple[Sequence[IdMap], Sequence[IdMap]]:

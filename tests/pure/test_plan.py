@@ -709,6 +709,7 @@ NO_TEMPLATE: dict[str, dict[str, Any]] = {
     "paths in an option": {"mounts": [Overlay("/data", ["/a"], upper="/u", work="/w")]},
     "paths in the root's": {"root": Overlay("/", ["/a"], upper="/u", work="/w")},
     "source beneath the root": {"mounts": [Tmpfs("/a"), Bind("/usr/../srv//root/a/b", "/b")]},
+    "root with two slashes": {"root": "//srv/root", "mounts": [Bind("/srv/root/a", "/b")]},
     "source that may be": {"mounts": [Bind("b", "/b")]},
     "root that may be above": {"root": "root"},
     "root above all": {"root": "/"},
