@@ -138,7 +138,7 @@ class TestRun:
     def test_json_tells_the_step_that_failed(self) -> None:
         told = outcome("--root", "/does/not/exist", "--", "true")
         assert (told["status"], told["reason"], told["usage"]) == (125, "not_started", None)
-        assert told["error"]["step"]["kind"] == "new_root"
+        assert told["error"]["step"]["kind"] in ("new_root", "open_tree")
         assert told["error"]["errno"] == 2
 
     def test_json_fd_is_not_the_programs(self) -> None:
