@@ -138,6 +138,12 @@ class ContainerOption(click.Option):
         self.does = does
         self.section = section
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Return how its value goes on; as a path, if it is no word that there is."""
+        from click.shell_completion import CompletionItem
+
+        return super().shell_complete(ctx, incomplete) or [CompletionItem(incomplete, type="file")]
+
 
 def _to(name: str) -> Callable[[Given, Any], None]:
     """Return what sets a field to the value that was given."""
@@ -226,7 +232,8 @@ class Read(click.ParamType[Any]):
         from click.shell_completion import CompletionItem
 
         before, comma, last = incomplete.rpartition(",")
-        return [CompletionItem(before + comma + w) for w in self.words if w.startswith(last)]
+        words = [word.upper() for word in self.words] if last.isupper() else self.words
+        return [CompletionItem(before + comma + w) for w in words if w.startswith(last)]
 
 
 def word_or_int(text: str) -> int | str:

@@ -69,6 +69,12 @@ class ProgramCommand(Command):
         ctx.args = []
         return []
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Return how a word goes on: an option, or the path of a program or of what it is given."""
+        from click.shell_completion import CompletionItem
+
+        return super().shell_complete(ctx, incomplete) or [CompletionItem(incomplete, type="file")]
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, under the headings of their sections."""
         sections: dict[str, list[tuple[str, str]]] = {}

@@ -57,6 +57,7 @@ def options() -> list[click.Option]:
         ),
         click.Option(
             ["--json", "outcome"],
+            type=click.Path(),
             metavar="FILE|FD",
             help="Write what became of it: status, reason, usage, how long each step of the start "
             "took, and what went wrong.",

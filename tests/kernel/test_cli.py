@@ -461,7 +461,7 @@ def test_demo_is_what_happens() -> None:
     assert "killed by the OOM killer, with 100 MiB charged" in done.stdout
 
 
-def completed(words: str) -> list[str]:
+def said_to_shell(words: str) -> list[str]:
     """Return what a shell is told when the last of the words is being typed."""
     count = len(words.split(" ")) - 1
     shell = {"COMP_WORDS": words, "COMP_CWORD": str(count), "_PYNS_COMPLETE": "bash_complete"}
@@ -470,7 +470,7 @@ def completed(words: str) -> list[str]:
         [script], env=os.environ | shell, capture_output=True, text=True, timeout=20
     )
     assert done.stderr == ""
-    return [line.partition(",")[2] for line in done.stdout.splitlines()]
+    return done.stdout.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -487,7 +487,16 @@ def completed(words: str) -> list[str]:
     ],
 )
 def test_shell_is_told_how_words_go_on(words: str, expected: list[str]) -> None:
-    assert completed(words) == expected
+    assert said_to_shell(words) == [f"plain,{word}" for word in expected]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["pyns run --root /u", "pyns run --net /u", "pyns run --bind / /u", "pyns run --json /u",
+     "pyns run /u", "pyns run -- /u", "pyns run -- ls /u"],
+)  # fmt: skip
+def test_shell_completes_paths_itself(words: str) -> None:
+    assert said_to_shell(words) == ["file,/u"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -497,3 +506,4 @@ def test_completion_is_a_script_for_the_shell(shell: str) -> None:
     if shutil.which(shell) is not None:
         options = ["-n"] if shell != "fish" else ["--no-execute"]
         subprocess.run([shell, *options], input=script, text=True, check=True, timeout=20)
+        ("pyns run --cap-add NET_B", ["NET_BIND_SERVICE", "NET_BROADCAST"]),
