@@ -92,7 +92,7 @@ def _describes(word: str) -> bool:
     """Whether a word can only mean a container: it can't be executed."""
     if word.endswith((".toml", ".json")):
         return os.path.isfile(word) and not os.access(word, os.X_OK)
-    return "/" in word and os.path.isdir(word)
+    return ("/" in word or word in (".", "..")) and os.path.isdir(word)
 
 
 def _in_order(

@@ -304,6 +304,7 @@ def test_program_is_what_follows_the_dashes_or_the_options(tmp_path: Path) -> No
     with pytest.raises(click.UsageError, match="all of the program stands after --"):
         parts("git", "log", "--", "file")
 
+    assert parts(".") == (".", [])
 
 def test_enter_has_only_options_that_are_about_the_program() -> None:
     names = {name for param in enter.params for name in param.opts}
