@@ -78,11 +78,14 @@ def main(arguments: list[str] | None = None) -> int:
     color = False if "NO_COLOR" in os.environ else None
     try:
         status = pyns.main(arguments, prog_name="pyns", standalone_mode=False, color=color)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        status = FAILED
     except click.UsageError as error:
-        complain(error.format_message(), hint=_help_for(error))
+        complain(_sentence_of(error), hint=_help_for(error))
         status = FAILED
     except click.ClickException as error:
-        complain(error.format_message())
+        complain(_sentence_of(error))
         status = FAILED
     except (click.Abort, KeyboardInterrupt):
         status = 130
@@ -101,6 +104,10 @@ def script() -> NoReturn:
     except BrokenPipeError:
         status = status or 128 + signal.SIGPIPE
     os._exit(status)
+
+
+def _sentence_of(error: click.ClickException) -> str:
+    return " ".join(error.format_message().split())  # click lists choices one a line
 
 
 def _help_for(error: click.UsageError) -> str | None:

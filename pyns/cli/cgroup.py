@@ -122,7 +122,7 @@ def command() -> None:
     """Show cgroups and what they use."""
 
 
-@command.command("tree", cls=Command, epilog=_EPILOG)
+@command.command("tree", cls=Command, epilog=_EPILOG, short_help="Show groups and what they use.")
 @click.argument("path", required=False)
 @click.option("-a", "--all", "everything", is_flag=True, help="All groups of this host.")
 @click.option("-w", "--watch", is_flag=True, help="Go on, as top does; ^C ends it.")

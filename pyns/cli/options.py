@@ -275,6 +275,8 @@ def words_of(cls: type, text: str, where: str) -> dict[str, Any]:
             table[name] = value != "false"
         elif not equals:
             raise ValueError(f"{where}: {part!r} is no NAME=VALUE; there are {', '.join(kinds)}")
+        elif not kind:
+            raise ValueError(f"{where} has no {name!r}; there are {', '.join(kinds)}")
         elif "Sequence" in kind or "Collection" in kind:
             each = [part for part in value.split(":") if part]
             table[name] = [int(n) for n in each] if "[int]" in kind else each
@@ -430,6 +432,8 @@ def _net(given: Given, text: str) -> None:
         given.unshare(Namespace.NET)
         if text == "user":
             _more("network")(given, typed("network")("type=user"))
+    elif "/" not in text and not text.isdigit():
+        raise click.BadParameter(f"--net: {text!r} is not none, host, user, a pid or a path with /")
     else:
         given.share(Namespace.NET)
         _pair("join")(given, (Namespace.NET, word_or_int(text)))

@@ -133,7 +133,11 @@ def _opened(where: str) -> TextIO:
     """Open it before anything is started."""
     if not where.isdigit():
         return open(where, "w", encoding="utf-8")
-    return os.fdopen(int(where), "w", encoding="utf-8", closefd=False)
+    try:
+        return os.fdopen(int(where), "w", encoding="utf-8", closefd=False)
+    except OSError as error:
+        error.filename = f"--json {where}"
+        raise
 
 
 def carry_out(

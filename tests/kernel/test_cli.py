@@ -147,8 +147,10 @@ class TestRun:
         assert told["status"] == 4
 
     def test_json_that_can_not_be_written_is_told_before_anything_starts(self) -> None:
-        done = pyns("run", "--json", "/does/not/exist", "--", "echo", "started")
-        assert (done.returncode, done.stdout) == (125, "")
+        for place in ("/does/not/exist", "99"):
+            done = pyns("run", "--json", place, "--", "echo", "started")
+            assert (done.returncode, done.stdout) == (125, "")
+            assert place in done.stderr
 
     def test_program_of_a_container_without_a_pid_namespace(self) -> None:
         done = pyns("run", "--namespaces", "", "--", "sh", "-c", "echo $PPID")
@@ -341,6 +343,19 @@ def test_limits_hold_and_their_group_is_gone() -> None:
     assert told["usage"]["oom_kills"] == 1
 
 
+@pytest.mark.parametrize("words", [(), ("cgroup",)])
+def test_without_a_subcommand_it_is_the_help(words: tuple[str, ...]) -> None:
+    done = pyns(*words)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr == pyns(*words, "--help").stdout
+
+
+def test_what_is_missing_is_told_in_one_line() -> None:
+    sentence, hint = pyns("completion").stderr.splitlines()
+    assert sentence.endswith("Choose from: bash, zsh, fish")
+    assert hint.startswith("hint: `pyns completion --help`")
+
+
 def test_command_is_installed_beside_the_interpreter() -> None:
     script = os.path.join(sysconfig.get_path("scripts"), "pyns")
     done = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=20)
@@ -482,6 +497,7 @@ def said_to_shell(words: str) -> list[str]:
         ("pyns run --init --unshare pid,u", ["pid,uts", "pid,user"]),
         ("pyns run --propagation sh", ["shared"]),
         ("pyns run --cap-add net_b", ["net_bind_service", "net_broadcast"]),
+        ("pyns run --cap-add NET_B", ["NET_BIND_SERVICE", "NET_BROADCAST"]),
         ("pyns completion z", ["zsh"]),
         ("pyns cgroup t", ["tree"]),
     ],
@@ -506,4 +522,3 @@ def test_completion_is_a_script_for_the_shell(shell: str) -> None:
     if shutil.which(shell) is not None:
         options = ["-n"] if shell != "fish" else ["--no-execute"]
         subprocess.run([shell, *options], input=script, text=True, check=True, timeout=20)
-        ("pyns run --cap-add NET_B", ["NET_BIND_SERVICE", "NET_BROADCAST"]),

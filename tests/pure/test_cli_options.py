@@ -266,6 +266,9 @@ def test_user_has_the_groups_of_that_user_and_no_others() -> None:
         ("--uid-map 0:1:2:3", "INSIDE:OUTSIDE:COUNT"),
         ("--timeout soon", "no duration"),
         ("--limit memory.high", "NAME=VALUE"),
+        ("--landlock no=/", "landlock has no 'no'; there are read, write"),
+        ("--tmpfs /x:no=1", "tmpfs has no 'no'; there are target, size"),
+        ("--net bridge", "--net: 'bridge' is not none, host, user, a pid or a path"),
         ("--namespaces pod", "unknown namespace 'pod'"),
         ("--seccomp /does/not/exist", "No such file"),
         ("--share pid,pid=4", "unknown namespace"),
@@ -301,10 +304,10 @@ def test_program_is_what_follows_the_dashes_or_the_options(tmp_path: Path) -> No
     file, directory = str(tmp_path / "box.toml"), f"{tmp_path}/"
     assert parts(file, "--init", "a") == (file, ["a"])
     assert parts("--init", directory) == (directory, [])
+    assert parts(".") == (".", [])
     with pytest.raises(click.UsageError, match="all of the program stands after --"):
         parts("git", "log", "--", "file")
 
-    assert parts(".") == (".", [])
 
 def test_enter_has_only_options_that_are_about_the_program() -> None:
     names = {name for param in enter.params for name in param.opts}
