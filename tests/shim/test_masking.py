@@ -199,7 +199,7 @@ class TestSetRootAttributes:
 )
 def test_propagation_is_what_is_asked_for(propagation: str, seen: set[str], output: Output) -> None:
     steps = (Clone(Namespace.MOUNT), SetPropagation("shared"), SetPropagation(propagation))
-    inside = output(*steps, script="grep ' / / ' /proc/self/mountinfo")
+    inside = output(*steps, script="grep -E '^([^ ]+ ){4}/ ' /proc/self/mountinfo")
     fields = inside.split(" - ")[0].split()[6:]
     found = {field.split(":")[0][:6].replace("unbind", "unb") for field in fields}
     assert found - {"master"} == seen
