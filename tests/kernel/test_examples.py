@@ -47,8 +47,8 @@ def test_readme_first_example() -> None:
 
 
 @pytest.mark.usefixtures("namespaces", "limits")
-def test_readme_ten_lines(new_root: Path) -> None:
-    said = python("-c", blocks("python")[1].replace("/srv/box", str(new_root)))
+def test_readme_ten_lines() -> None:
+    said = python("-c", blocks("python")[1])
     assert said.startswith("uid=0 gid=0")  # no names: the new root has no /etc/passwd
 
 
