@@ -42,6 +42,8 @@ def sentence_of(error: BaseException) -> tuple[str, str | None]:
     if hint:
         said = said.removesuffix(f". {hint}")
     notes = [str(note) for note in getattr(error, "__notes__", ())]
+    if hint is None and len(notes) > 1:  # of what can't be executed: the step, what to do
+        hint = notes.pop()
     return ", ".join((said, *notes)), hint
 
 

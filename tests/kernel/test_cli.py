@@ -112,6 +112,13 @@ class TestRun:
         assert sentence.endswith("No such file or directory (ENOENT)")
         assert hint.startswith("hint: root= is a directory")
 
+    def test_program_that_can_not_be_executed_has_its_hint_below(self, tmp_path: Path) -> None:
+        script = tmp_path / "script"
+        script.write_text("#!/bin/sh\n")
+        sentence, hint = pyns("run", "--", str(script)).stderr.splitlines()
+        assert sentence.startswith(f"pyns: {script}: Permission denied (EACCES), step ")
+        assert hint.startswith(f"hint: '{script}' is not executable, its mode is ")
+
     def test_debug_shows_the_traceback(self) -> None:
         done = pyns("run", "--debug", "--root", "/does/not/exist", "--", "true")
         assert done.stderr.startswith("Traceback")
