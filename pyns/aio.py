@@ -27,6 +27,7 @@ from pyns.options import Target as PopenTarget
 from pyns.process import Process as Popen
 from pyns.reason import Reason
 from pyns.starting import clone_into
+from pyns.turns import in_turn, turn
 from pyns.usage import Usage
 
 if TYPE_CHECKING:
@@ -301,8 +302,12 @@ class Process(asyncio.subprocess.Process):
         return await self.wait()
 
     def _note_end(self) -> None:
+        self._popen._note_wall()
         if self._popen.pidfd >= 0:
             self._loop.remove_reader(self._popen.pidfd)
+        in_turn(self._settle, self._loop)
+
+    def _settle(self) -> None:
         try:
             with self._popen:
                 pass  # it is a zombie: reaps it, notes its usage, removes its group
@@ -439,9 +444,10 @@ async def create_subprocess_exec(
 ) -> Process:
     r"""Start a program in a container, as asyncio.create_subprocess_exec does without.
 
-    The loop's own thread starts it, as asyncio does: it can do nothing else for about a
-    millisecond, nor while the group of `limits` is removed at the end. In a thread of a pool,
-    `die_with_parent` would kill the program when that thread ends.
+    The loop's own thread starts it, as asyncio does: it can do nothing else for a few milliseconds,
+    nor while the group of `limits` is removed at the end. Many starts and ends at once take turns:
+    the loop goes round after each. In a thread of a pool, `die_with_parent` would kill the program
+    when that thread ends.
 
     Args:
         target: what to isolate, or the process whose container to enter, as for `clone_into`.
@@ -598,6 +604,7 @@ async def _create(target: Target, args: Arguments, limit: int, options: PopenOpt
         if options.get(name):
             raise ValueError(f"{name}={options.get(name)!r}: the streams are of bytes, unbuffered")
     options["bufsize"] = 0
+    await turn()
     # by its pidfd: its pid may be another's by now
     popen = clone_into(target._popen if isinstance(target, Process) else target, args, **options)
     try:

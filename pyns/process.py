@@ -336,8 +336,12 @@ class Process(LimitedPopen):
 
     def _handle_exitstatus(self, sts: int, *_: Any) -> None:
         super()._handle_exitstatus(sts)  # type: ignore[misc]
-        self._wall = time.monotonic() - self._start
+        self._note_wall()
         log.debug("pid %d ended after %.6f s: %d", self.pid, self._wall, self.returncode)
+
+    def _note_wall(self) -> None:
+        """Note how long it has taken, if its end was not seen before."""
+        self._wall = self._wall or time.monotonic() - self._start
 
     def _settle(self, *, blocking: bool) -> None:
         """Once it has ended: note what it has used, and remove its group; until that is done."""

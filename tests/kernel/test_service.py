@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
+from asyncio.subprocess import DEVNULL
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,44 @@ def test_fifty_runs_a_third_cancelled_leave_nothing(kind: str) -> None:
             assert result.splitlines()[1] == b"%d" % number
     # the leak guard looks for processes, cgroups, mounts and threads; a warning is an error
     assert set(os.listdir("/proc/self/fd")) == fds
+
+
+def test_the_loop_goes_round_between_starts_and_between_ends() -> None:
+    async def main() -> None:
+        loop, rounds = asyncio.get_running_loop(), 0
+
+        def count() -> None:
+            nonlocal rounds
+            rounds += 1
+            loop.call_soon(count)
+
+        async def start(stdin: int) -> tuple[int, aio.Process]:
+            # without a pipe of the loop's it is over in the iteration after that of the start
+            process = await aio.create_subprocess_exec(box, "cat", stdin=stdin, stdout=DEVNULL)
+            return rounds, process
+
+        async def end(process: aio.Process) -> int:
+            await process.wait()
+            return rounds
+
+        count()
+        box = Container(limits=LIMITS)
+        reading, writing = os.pipe()
+        started = await asyncio.gather(*(start(reading) for _ in range(12)))
+        os.close(reading)
+        waiting = [asyncio.create_task(end(process)) for _, process in started]
+        await asyncio.sleep(0)
+        poll = select.poll()
+        os.close(writing)
+        for _, process in started:  # all are over before the loop sees the first
+            poll.register(process.pidfd, select.POLLIN)
+            poll.poll()
+            poll.unregister(process.pidfd)
+        ended = await asyncio.gather(*waiting)
+        assert len({number for number, _ in started}) == len(started)
+        assert len(set(ended)) == len(ended)
+
+    asyncio.run(main())
 
 
 def test_a_run_that_is_cancelled_takes_all_of_it_along(tmp_path: Path) -> None:

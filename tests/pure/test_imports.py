@@ -40,7 +40,7 @@ LAYERS = (
     {"pyns.process"},
     {"pyns.limited", "pyns.options"},
     {"pyns.terminal"},
-    {"pyns.exchange"},
+    {"pyns.exchange", "pyns.turns"},
     {"pyns.deadline"},
     {"pyns.exceeded"},
     {"pyns.spawn", "pyns.usage"},
