@@ -508,7 +508,7 @@ class Cgroup:
         """Do what `kill` does, where it is known that the caller is not in the group."""
         of_v1 = {h: d for h, d in self._directories.items() if h.version == 1}
         for hierarchy, directory in self._directories.items():
-            if hierarchy.version == 2:
+            if hierarchy.version == 2 and killing.is_populated(directory):
                 self._was_killed = True
                 killing.kill_v2(directory)
         freezer = next((d for h, d in of_v1.items() if "freezer" in h.controllers), None)

@@ -178,6 +178,10 @@ class Directory:
 
     def children(self) -> Iterator[Directory]:
         """Yield the groups below it, each to be closed by the caller."""
+        if (
+            self.fd >= 0 and os.fstat(self.fd).st_nlink == 2
+        ):  # its own two; one more for each that is below
+            return
         with self._listed() as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         for name in names:

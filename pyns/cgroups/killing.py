@@ -28,6 +28,11 @@ def gone_is_fine() -> Iterator[None]:
             raise
 
 
+def is_populated(directory: Directory) -> bool:
+    """Whether there is a process in a v2 group or below; not in one that is gone."""
+    return "populated 1" in (directory.kept_text("cgroup.events") or "")
+
+
 def kill_v2(directory: Directory) -> None:
     """Kill what is in a group and below, atomically, and wait until it is gone."""
     with gone_is_fine():

@@ -144,6 +144,12 @@ class TestFreeze:
             act()
         assert not group.frozen
 
+    def test_who_comes_after_a_kill_of_nobody_is_born_there(self, group: Cgroup) -> None:
+        group.kill()
+        with group.open_entry() as entry:
+            assert (entry.birth is not None) == any(h.version == 2 for h in group._directories)
+        assert run(inside(group), ["true"]).returncode == 0
+
     def test_kill_reaches_the_frozen(self, group: Cgroup) -> None:
         process = clone_into(inside(group), ["sleep", "60"])
         group.freeze()
