@@ -172,15 +172,31 @@ def read_membership(proc: str = "/proc", pid: int | str = "self") -> dict[str, s
 
     The keys are the controllers as the kernel lists them; "" for v2, "name=..." for a named one.
     """
-    with open(f"{proc}/{pid}/cgroup", **TEXT) as file:
-        lines = [line.rstrip("\n").split(":", 2) for line in file]
+    lines = [line.split(":", 2) for line in _lines(f"{proc}/{pid}/cgroup")]
     return {names: path for _, names, path in lines}
 
 
+def _lines(path: str) -> list[str]:
+    """Return the lines of a file of the kernel's, without their ends."""
+    text = _read(path)
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def _read(path: str) -> str:
+    # a start with limits reads three of them: without what `open` asks of a file first
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(fd, 65536):
+            parts.append(part)
+    finally:
+        os.close(fd)
+    return b"".join(parts).decode(TEXT["encoding"], TEXT["errors"])
+
+
 def _mounted(proc: str, own: dict[str, str]) -> Iterator[Hierarchy]:
-    with open(f"{proc}/self/mountinfo", **TEXT) as file:
-        # a host may have thousands of mounts; few of them are cgroups
-        lines = tuple([line for line in file if " - cgroup" in line])
+    # a host may have thousands of mounts; few of them are cgroups
+    lines = tuple([line for line in _lines(f"{proc}/self/mountinfo") if " - cgroup" in line])
     for hierarchy in _parse(lines, tuple(own)):
         if hierarchy.version == 1:
             yield hierarchy
@@ -193,7 +209,7 @@ def _parse(lines: tuple[str, ...], own: tuple[str, ...]) -> tuple[Hierarchy, ...
     """Return what lines of mountinfo say; a spawn asks each time, and they hardly ever change."""
     found: list[Hierarchy] = []
     for line in lines:
-        before, after = line.rstrip("\n").split(" - ", 1)
+        before, after = line.split(" - ", 1)
         root, mount_point = (_unescape(field) for field in before.split(" ")[3:5])
         fstype, _, options = after.split(" ", 2)
         if fstype == "cgroup2" and "" in own:
@@ -215,8 +231,7 @@ def _v1(mount_point: str, root: str, options: set[str], own: Iterable[str]) -> I
 def _v2_controllers(mount_point: str) -> tuple[str, ...] | None:
     # never /proc/cgroups: it lists v1's, and on some kernels those that were not even built
     try:
-        with open(os.path.join(mount_point, "cgroup.controllers")) as file:
-            return tuple(file.read().split())
+        return tuple(_read(f"{mount_point}/cgroup.controllers").split())
     except (FileNotFoundError, PermissionError):  # something else is mounted over it
         return None
 
