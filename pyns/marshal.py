@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pyns._shim import ffi, lib
@@ -18,6 +18,7 @@ from pyns.plan import Plan
 from pyns.steps import AT_RECURSIVE, ExecuteInit, Step
 
 _STEP = struct.Struct("=IiIIQQ")  # struct step of csrc/plan.h
+_FD, _FD_OFFSET = struct.Struct("=i"), 4  # its second field
 _INIT_PLAN = struct.Struct("=IIiIQ")  # struct init_plan
 _KINDS: dict[str, int] = {}
 
@@ -58,6 +59,19 @@ def pack(steps: Iterable[Step], before: Packed = (b"", b"")) -> Packed:
         texts += text, data
         offset += len(text) + len(data)
     return b"".join(records), b"".join(texts)
+
+
+def with_fds(packed: Packed, fds: Mapping[int, int]) -> Packed:
+    """Return packed steps with other fds.
+
+    Args:
+        packed: the steps.
+        fds: index of a step → its fd.
+    """
+    records = bytearray(packed[0])
+    for index, fd in fds.items():
+        _FD.pack_into(records, index * _STEP.size + _FD_OFFSET, fd)
+    return bytes(records), packed[1]
 
 
 def _kind(name: str) -> int:

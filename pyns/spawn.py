@@ -32,6 +32,7 @@ from pyns.steps import (
     BirthInCgroup,
     ChangeDirectory,
     Clone,
+    EnterCgroup,
     Execute,
     NewSession,
     OpenTree,
@@ -56,6 +57,7 @@ _OF_SUBPROCESS = (NewSession, SetGid, SetGroups, SetProcessGroup, SetUid)
 
 _PIDFD_THREAD = os.O_EXCL  # pidfd_open(2)
 _NO_ENTRY = Entry()
+_WAYS = (BirthInCgroup, EnterCgroup)
 _REMEMBERED = 32  # setups of each container
 
 
@@ -186,13 +188,16 @@ def spawn(
             uid_map, gid_map = (tuple(map(str, maps)) for maps in id_maps(container, caller))
             trees = open_trees(build(), (uid_map, gid_map), parent_pidfd, opened_files)
         # fds are part of it; the kernel gives the same numbers again and again
-        shared = (entry, caller, joins, parent_pidfd, proc, init, terminal, trees, template)
-        asked = (command.setup, *shared)
+        shared = (caller, joins, parent_pidfd, proc, init, terminal, trees, template)
+        is_own = child.private_cgroup is not None  # which has another name each time
+        asked = (command.setup, entry.kind if is_own else entry, *shared)
         setup: Setup | None = container.setups.get(asked)
         if setup is None:
             setup = Setup.of(build(trees=trees))
-            if child.private_cgroup is None:  # which has another name each time
+            if not (is_own and entry.later):  # which is all over the plan
                 setup.remember(container, asked)
+        elif is_own:
+            setup = setup.of_group(entry)
         program = Execute(command.candidates, command.arguments, command.environment)
         plan = Plan((*setup.steps, program))
         packed = marshal.pack((program,), setup.packed)
@@ -249,6 +254,18 @@ class Setup(NamedTuple):
         steps = plan.steps[:-1]
         waiting = tuple(step for step in steps if isinstance(step, WaitForParent))
         return cls(steps, marshal.pack(steps), waiting)
+
+    def of_group(self, entry: Entry) -> Setup:
+        """Return the same for another group that is entered in the same way, by no init."""
+        ways: list[BirthInCgroup | EnterCgroup] = []
+        if entry.birth is not None:
+            ways.append(BirthInCgroup(*entry.birth))
+        ways += [EnterCgroup(*way) for way in entry.tasks]
+        own = (i for i, step in enumerate(self.steps) if isinstance(step, _WAYS))
+        other = dict(zip(own, ways, strict=True))
+        steps = tuple([other.get(index, step) for index, step in enumerate(self.steps)])
+        fds = {index: way.fd for index, way in other.items()}
+        return Setup(steps, marshal.with_fds(self.packed, fds), self.waiting)
 
     def remember(self, container: Container, asked: tuple[object, ...]) -> None:
         """Keep it for the next time that the same is asked of the container, if it recurs."""

@@ -31,6 +31,13 @@ class Entry(NamedTuple):
     later: tuple[tuple[str, int], ...] = ()
     later_birth: tuple[str, int] | None = None
 
+    @property
+    def kind(self) -> Entry:
+        """The same without what is another one's in each group: paths and fds."""
+        no_fd = ("", -1)
+        birth = None if self.birth is None else no_fd
+        return Entry(birth, (no_fd,) * len(self.tasks), (no_fd,) * len(self.later))
+
 
 class _Way(NamedTuple):
     hierarchy: Hierarchy

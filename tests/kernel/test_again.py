@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pyns import Bind, CgroupFs, Container, Namespace, Proc, Tmpfs, run
+from pyns import Bind, CgroupFs, Container, Limits, Namespace, Proc, Tmpfs, clone_into, run
 
 Shell = Callable[..., str]
 
@@ -98,6 +98,42 @@ def test_remembers_no_plan_that_depends_on_the_host(shell: Shell) -> None:
     box = Container(mounts=[Proc(), CgroupFs("/mnt")])
     shell(box, "ls /mnt", cwd="/")
     assert box.setups == {}
+
+
+@pytest.mark.usefixtures("limits")
+@pytest.mark.parametrize("init", [False, True])
+def test_every_start_has_its_own_group(init: bool) -> None:
+    box = Container(namespaces=Namespace.PID, mounts=[], limits=Limits(pids_max=8), init=init)
+    kept: list[int] = []
+    processes = []
+    for _ in range(3):
+        processes.append(clone_into(box, ["sleep", "60"]))
+        kept.append(os.dup(0))  # so that the next one's fds have other numbers
+    try:
+        for process in processes:
+            group = process.cgroup
+            assert group is not None
+            with open(f"/proc/{group.processes[-1]}/cgroup") as file:
+                places = {os.path.basename(line.rstrip()) for line in file}
+            assert {os.path.basename(path) for path in group.paths} <= places
+    finally:
+        for fd in kept:
+            os.close(fd)
+        for process in processes:
+            with process:
+                process.kill()
+    assert len(box.setups) == (0 if init else 1)
+
+
+@pytest.mark.usefixtures("limits")
+def test_names_the_group_of_this_start(caplog: pytest.LogCaptureFixture) -> None:
+    box = Container(namespaces=Namespace(0), limits=Limits(pids_max=8))
+    for _ in range(3):
+        caplog.clear()
+        with caplog.at_level("DEBUG", "pyns"), clone_into(box, ["true"]) as process:
+            assert process.cgroup is not None
+            [plan] = [text for text in caplog.messages if text.startswith("start a program")]
+            assert all(path in plan for path in process.cgroup.paths)
 
 
 def test_remembers_a_limited_number(bare: Container, tmp_path: Path) -> None:
