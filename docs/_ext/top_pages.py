@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 
 TOP = Path(__file__).parents[2]
 # pages in the index that a checkout may lack: benchmarks.md is made by bench.report
-OPTIONAL = {"benchmarks", "performance"}
+OPTIONAL = {"benchmarks"}
 PAGES = {"CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"}
 INCLUDE = re.compile(r"^```\{include\} \.\./(\w+\.md)\n```$", re.MULTILINE)
 LINK = re.compile(r"(\]\(|^\[[^]\n]+\]: )(?!https?:|#|mailto:)([^)\s]+)", re.MULTILINE)
