@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-PYNS = [sys.executable, "-m", "pyns"]
+PYNS = [sys.executable, "-P", "-m", "pyns"]
 SHOW = """
 id -u; id -g; uname -n; pwd; echo $TERM; ls -d /proc/1 /dev/null /dev/shm /dev/ptmx
 grep -E 'Cap(Prm|Eff|Bnd)|NoNewPrivs' /proc/self/status; ulimit -n; cat /proc/acpi/* 2>&1 | wc -c

@@ -22,7 +22,7 @@ import pytest
 from pyns import Container, Limits, Namespace, clone_into
 from pyns.cgroups import Cgroup
 
-PYNS = [sys.executable, "-m", "pyns"]
+PYNS = [sys.executable, "-P", "-m", "pyns"]
 
 
 def pyns(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
