@@ -217,7 +217,10 @@ def test_what_clone_says_of_itself_is_blamed_on_the_clone(error: int) -> None:
     raised = refused(1, error)
     assert isinstance(raised, SpawnError)
     assert (raised.step, raised.index) == (PLAN.steps[1], 1)
-    assert raised.hint == PLAN.steps[1].hint(error)
+    if error == errno.EPERM:  # the rest is found by looking at the caller
+        assert (raised.hint or "").startswith("New namespaces need CAP_SYS_ADMIN")
+    else:
+        assert raised.hint == PLAN.steps[1].hint(error)
 
 
 def test_without_a_birth_the_clone_is_blamed_for_everything() -> None:
