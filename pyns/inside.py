@@ -121,7 +121,8 @@ class Inside:
         hand = self._hand
         match step:
             case steps.SetNamespaces() if Namespace.MOUNT in step.namespaces:
-                self._mounts, self._joined = {(): None}, True
+                self._joined = True
+                self._mounts = {(): None}
             case steps.NewRoot() | steps.OpenTree() | filling.TakeMount() if self._joined:
                 raise UnknownError
             case steps.NewRoot():
