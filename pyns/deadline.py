@@ -11,7 +11,7 @@ from pyns.exceeded import CpuTimeExpired, TimeoutExpired
 
 # Seconds between two looks at least. What is used up within them is too much by as many for each
 # CPU; a look takes 20 us.
-_STEP = 0.008
+_STEP = 0.004
 _LONGEST = 3600.0  # seconds; poll(2) takes no more than 24 days
 
 
