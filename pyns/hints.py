@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from pyns.cgroups.delegation import is_refused
-from pyns.cgroups.hierarchy import TEXT, current
+from pyns.cgroups.hierarchy import current, read_lines, read_text
 from pyns.executable import why_not_executed
 from pyns.idmap import IdMap, WriteMaps
 from pyns.namespaces import Namespace
@@ -114,7 +114,7 @@ def why_no_namespaces(namespaces: Namespace, error: int, proc: str = "/proc") ->
                 f"User namespaces are forbidden to unprivileged programs: {name} is {forbids}. "
                 f"As root: sysctl -w {name}={1 - int(forbids)}"
             )
-    if not any(line.split(" ")[4] == "/" for line in _lines(f"{proc}/self/mountinfo")):
+    if not any(line.split(" ")[4] == "/" for line in read_lines(f"{proc}/self/mountinfo")):
         return "The caller runs in a chroot, where nobody may make user namespaces"
     return (
         "The caller runs in a chroot that is a mount, where nobody may make user namespaces, or a "
@@ -128,7 +128,7 @@ def _is_confined(proc: str) -> bool:
     """Whether the caller has an AppArmor profile, which may allow what others may not."""
     for name in "attr/apparmor/current", "attr/current":
         with suppress(OSError):
-            return not _text(f"{proc}/self/{name}").startswith("unconfined")
+            return not read_text(f"{proc}/self/{name}").startswith("unconfined")
     return True
 
 
@@ -249,7 +249,7 @@ def why_no_proc(proc: str = "/proc") -> str | None:
     Args:
         proc: where the process filesystem is mounted.
     """
-    points = [line.split(" ")[4] for line in _lines(f"{proc}/self/mountinfo")]
+    points = [line.split(" ")[4] for line in read_lines(f"{proc}/self/mountinfo")]
     over = [point for point in points if point.startswith("/proc/") and point not in _MADE_EMPTY]
     if not over:
         return None
@@ -290,35 +290,24 @@ def why_no_room(path: str) -> str | None:
     """
     for name in "cpuset.cpus", "cpuset.mems":
         with suppress(FileNotFoundError):
-            if not _text(f"{path}/{name}").strip():
+            if not read_text(f"{path}/{name}").strip():
                 return f"{path}/{name} is empty: write there what is in that of the group above"
     return None
 
 
 def _status(proc: str) -> dict[str, str]:
-    lines = (line.partition(":") for line in _lines(f"{proc}/self/status"))
+    lines = (line.partition(":") for line in read_lines(f"{proc}/self/status"))
     return {name: value.strip() for name, _, value in lines}
 
 
 def _ranges(kind: str, proc: str) -> Iterator[tuple[int, int]]:
-    for line in _lines(f"{proc}/self/{kind}_map"):
+    for line in read_lines(f"{proc}/self/{kind}_map"):
         first, _, count = map(int, line.split())
         yield first, count
 
 
 def _sysctl(name: str, proc: str) -> str | None:
     try:
-        return _text(f"{proc}/sys/{name.replace('.', '/')}").strip()
+        return read_text(f"{proc}/sys/{name.replace('.', '/')}").strip()
     except FileNotFoundError:
         return None
-
-
-def _lines(path: str) -> list[str]:
-    with open(path, **TEXT) as file:
-        return [line.rstrip("\n") for line in file]
-
-
-def _text(path: str) -> str:
-    with open(path, **TEXT) as file:
-        text: str = file.read()
-        return text

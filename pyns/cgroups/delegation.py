@@ -8,7 +8,14 @@ import shlex
 from collections.abc import Iterator
 
 from pyns.cgroups.files import Directory
-from pyns.cgroups.hierarchy import TEXT, Hierarchy, current, hierarchies, read_membership
+from pyns.cgroups.hierarchy import (
+    Hierarchy,
+    current,
+    hierarchies,
+    read_lines,
+    read_membership,
+    read_text,
+)
 from pyns.errors import CgroupError
 
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -101,16 +108,15 @@ def hierarchy_of(path: str) -> Hierarchy | None:
 def why_read_only(path: str) -> str:
     """Say which mount is read-only, and how it is made writable."""
     top, options = path, "remount,rw"
-    with open("/proc/self/mountinfo", **TEXT) as file:
-        for line in file:
-            before, after = line.split(" - ", 1)
-            mount_point, flags = before.split(" ")[4:6]
-            if after.startswith("cgroup") and f"{path}/".startswith(f"{mount_point}/"):
-                of_mount = flags.split(",")
-                # the other flags stay: some can't be taken off in a user namespace (EPERM)
-                kept = ["rw" if flag == "ro" else flag for flag in of_mount]
-                top = mount_point
-                options = ",".join(["remount", *(["bind", *kept] if "ro" in of_mount else ["rw"])])
+    for line in read_lines("/proc/self/mountinfo"):
+        before, after = line.split(" - ", 1)
+        mount_point, flags = before.split(" ")[4:6]
+        if after.startswith("cgroup") and f"{path}/".startswith(f"{mount_point}/"):
+            of_mount = flags.split(",")
+            # the other flags stay: some can't be taken off in a user namespace (EPERM)
+            kept = ["rw" if flag == "ro" else flag for flag in of_mount]
+            top = mount_point
+            options = ",".join(["remount", *(["bind", *kept] if "ro" in of_mount else ["rw"])])
     return (
         f"The cgroup filesystem is mounted read-only on {top}, as in most containers. With "
         f"CAP_SYS_ADMIN in the namespace that mounted it: mount -o {options} {shlex.quote(top)}"
@@ -180,7 +186,7 @@ def _delegate(hierarchy: Hierarchy) -> str:
     top = shlex.quote(hierarchy.mount_point)
     commands = [f"d={top}/pyns-{os.geteuid()}", "mkdir -p $d"]
     if hierarchy.version == 2:
-        handed = _read(f"{hierarchy.mount_point}/cgroup.subtree_control").split()
+        handed = read_text(f"{hierarchy.mount_point}/cgroup.subtree_control").split()
         wanted = [f"+{c}" for c in _OF_SYSTEMD if c in hierarchy.controllers and c not in handed]
         if wanted and not os.path.exists(f"{hierarchy.mount_point}/cgroup.type"):
             commands.insert(0, f"echo {' '.join(wanted)} >{top}/cgroup.subtree_control")
@@ -251,7 +257,7 @@ def _keeps(group: str, controller: str) -> bool:
 def why_not_on_this_host(controller: str, proc: str = "/proc") -> str:
     """Say why no hierarchy that is mounted has a controller."""
     names = {controller} | ({"io", "blkio"} if controller in ("io", "blkio") else set())
-    for word in _read(f"{proc}/cmdline").split():
+    for word in read_text(f"{proc}/cmdline").split():
         option, _, value = word.partition("=")
         if option == "cgroup_disable" and names.intersection(value.split(",")):
             return (
@@ -277,8 +283,3 @@ def why_not_on_this_host(controller: str, proc: str = "/proc") -> str:
         )
     built = f" (CONFIG_{_OPTIONS[controller]})" if controller in _OPTIONS else ""
     return f"The kernel was built without it{built}"
-
-
-def _read(path: str) -> str:
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return file.read()

@@ -12,10 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
-
-# What the kernel says of paths. Only a newline ends a line: a path may have a carriage return.
-TEXT: Any = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -172,17 +169,21 @@ def read_membership(proc: str = "/proc", pid: int | str = "self") -> dict[str, s
 
     The keys are the controllers as the kernel lists them; "" for v2, "name=..." for a named one.
     """
-    lines = [line.split(":", 2) for line in _lines(f"{proc}/{pid}/cgroup")]
+    lines = [line.split(":", 2) for line in read_lines(f"{proc}/{pid}/cgroup")]
     return {names: path for _, names, path in lines}
 
 
-def _lines(path: str) -> list[str]:
-    """Return the lines of a file of the kernel's, without their ends."""
-    text = _read(path)
+def read_lines(path: str) -> list[str]:
+    """Return the lines of a file of the kernel's, without their ends.
+
+    Only a newline ends one: what it says of paths may have a carriage return.
+    """
+    text = read_text(path)
     return text.removesuffix("\n").split("\n") if text else []
 
 
-def _read(path: str) -> str:
+def read_text(path: str) -> str:
+    """Return what a file of the kernel's says; what is no UTF-8 stays as os.fsdecode has it."""
     # a start with limits reads three of them: without what `open` asks of a file first
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -191,12 +192,12 @@ def _read(path: str) -> str:
             parts.append(part)
     finally:
         os.close(fd)
-    return b"".join(parts).decode(TEXT["encoding"], TEXT["errors"])
+    return b"".join(parts).decode("utf-8", "surrogateescape")
 
 
 def _mounted(proc: str, own: dict[str, str]) -> Iterator[Hierarchy]:
     # a host may have thousands of mounts; few of them are cgroups
-    lines = tuple([line for line in _lines(f"{proc}/self/mountinfo") if " - cgroup" in line])
+    lines = tuple([line for line in read_lines(f"{proc}/self/mountinfo") if " - cgroup" in line])
     for hierarchy in _parse(lines, tuple(own)):
         if hierarchy.version == 1:
             yield hierarchy
@@ -231,7 +232,7 @@ def _v1(mount_point: str, root: str, options: set[str], own: Iterable[str]) -> I
 def _v2_controllers(mount_point: str) -> tuple[str, ...] | None:
     # never /proc/cgroups: it lists v1's, and on some kernels those that were not even built
     try:
-        return tuple(_read(f"{mount_point}/cgroup.controllers").split())
+        return tuple(read_text(f"{mount_point}/cgroup.controllers").split())
     except (FileNotFoundError, PermissionError):  # something else is mounted over it
         return None
 

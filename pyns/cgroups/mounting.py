@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 
-from pyns.cgroups.hierarchy import TEXT, hierarchies
+from pyns.cgroups.hierarchy import hierarchies, read_lines
 from pyns.errors import CgroupError
 
 _FLAGS = 0x2 | 0x4 | 0x8  # MS_NOSUID, MS_NODEV, MS_NOEXEC
@@ -49,11 +49,10 @@ def _v2_options() -> list[str]:
 
     They belong to the hierarchy, not to the mount: one without them takes them away from all.
     """
-    with open("/proc/self/mountinfo", **TEXT) as file:
-        for line in file:
-            fstype, _, options = line.rstrip("\n").partition(" - ")[2].split(" ", 2)
-            if fstype == "cgroup2":
-                return [word for word in options.split(",") if word not in ("rw", "ro")]
+    for line in read_lines("/proc/self/mountinfo"):
+        fstype, _, options = line.partition(" - ")[2].split(" ", 2)
+        if fstype == "cgroup2":
+            return [word for word in options.split(",") if word not in ("rw", "ro")]
     return []
 
 
