@@ -12,6 +12,7 @@ from pyns.cgroups.delegation import is_refused
 from pyns.cgroups.hierarchy import current, read_lines, read_text
 from pyns.executable import why_not_executed
 from pyns.idmap import IdMap, WriteMaps
+from pyns.joining import status_of
 from pyns.namespaces import Namespace
 from pyns.plan import Plan
 from pyns.steps import (
@@ -91,7 +92,7 @@ def why_no_namespaces(namespaces: Namespace, error: int, proc: str = "/proc") ->
         return _why_too_many(namespaces, proc)
     if error not in (errno.EPERM, errno.EACCES) or not namespaces:
         return None
-    has_admin = bool(int(_status(proc)["CapEff"], 16) >> _CAP_SYS_ADMIN & 1)
+    has_admin = bool(int(status_of(proc=proc)["CapEff"], 16) >> _CAP_SYS_ADMIN & 1)
     if Namespace.USER not in namespaces:
         if has_admin:
             return None
@@ -159,7 +160,7 @@ def _why_filtered(step: Step, error: int, proc: str = "/proc") -> str | None:
     number = numbers(os.uname().machine)[name]
     if libc.syscall(ctypes.c_long(number), *arguments) >= 0 or ctypes.get_errno() != error:
         return None
-    if _status(proc)["Seccomp"] == "0":
+    if status_of(proc=proc)["Seccomp"] == "0":
         return f"There is no {name} here: the caller runs under an emulator, as valgrind is one"
     return (
         f"A seccomp filter forbids {name} to the caller, as those of container engines do: start "
@@ -193,7 +194,7 @@ def why_no_ids(user: int | None = None, proc: str = "/proc") -> str | None:
         user: who asks; None for the caller.
         proc: where the process filesystem is mounted.
     """
-    if _status(proc)["NoNewPrivs"] == "1":
+    if status_of(proc=proc)["NoNewPrivs"] == "1":
         return (
             "The caller can gain no privileges (no_new_privs), nor can newuidmap and newgidmap "
             "for it: start it without"
@@ -293,11 +294,6 @@ def why_no_room(path: str) -> str | None:
             if not read_text(f"{path}/{name}").strip():
                 return f"{path}/{name} is empty: write there what is in that of the group above"
     return None
-
-
-def _status(proc: str) -> dict[str, str]:
-    lines = (line.partition(":") for line in read_lines(f"{proc}/self/status"))
-    return {name: value.strip() for name, _, value in lines}
 
 
 def _ranges(kind: str, proc: str) -> Iterator[tuple[int, int]]:

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from pyns import namespaces
+from pyns.cgroups.hierarchy import read_lines
 from pyns.idmap import Caller, IdMap
 from pyns.mounts import encode_path
 from pyns.namespaces import Namespace
@@ -88,8 +89,7 @@ def opened(
 
 def _id_inside(pid: int, kind: str, own: int) -> int | None:
     """Return the id to take in a process's user namespace: none if the caller's own is there."""
-    with open(f"/proc/{pid}/{kind}_map", encoding="ascii") as file:
-        lines = file.read().splitlines()
+    lines = read_lines(f"/proc/{pid}/{kind}_map")
     maps = [IdMap(*map(int, line.split())) for line in lines if not line.endswith("4294967295")]
     if not maps or any(m.outside <= own < m.outside + m.count for m in maps):
         return None
@@ -98,9 +98,19 @@ def _id_inside(pid: int, kind: str, own: int) -> int | None:
 
 def foreign(pid: int) -> Namespace:
     """Return the kinds of namespaces in which a process differs from the caller."""
-    own = namespaces.of()
+    return differing(namespaces.of(pid), namespaces.of())
+
+
+def differing(one: Mapping[Namespace, int], other: Mapping[Namespace, int]) -> Namespace:
+    """Return the kinds of namespaces, of those that the one has, that the other has not."""
     kinds = Namespace(0)
-    for kind, inode in namespaces.of(pid).items():
-        if own.get(kind) != inode:
+    for kind, inode in one.items():
+        if other.get(kind) != inode:
             kinds |= kind
     return kinds
+
+
+def status_of(pid: int | str = "self", proc: str = "/proc") -> dict[str, str]:
+    """Return what /proc says of a process: name → value (proc_pid_status(5))."""
+    lines = (line.partition(":\t") for line in read_lines(f"{proc}/{pid}/status"))
+    return {name: value for name, _, value in lines}

@@ -13,6 +13,7 @@ from pyns import namespaces
 from pyns.cgroups import current
 from pyns.cli.failing import Command
 from pyns.cli.table import show
+from pyns.joining import differing, status_of
 from pyns.namespaces import Namespace
 
 _EPILOG = """\b
@@ -40,8 +41,7 @@ def processes(proc: str = "/proc") -> Iterator[Entry]:
             spaces = namespaces.of(int(name))
             with open(f"{proc}/{name}/cmdline", "rb") as file:
                 words = file.read().rstrip(b"\0").split(b"\0")
-            with open(f"{proc}/{name}/status") as lines:
-                fields = dict(line.rstrip("\n").split(":\t", 1) for line in lines if ":\t" in line)
+            fields = status_of(name, proc)
         except OSError:  # it has ended, or is another's
             continue
         if words == [b""] and not fields.get("VmSize"):
@@ -86,10 +86,7 @@ def containers(entries: list[Entry], own: dict[Namespace, int]) -> list[Space]:
         found.setdefault(tuple(entry.spaces.items()), []).append(entry)
     spaces = []
     for members in found.values():
-        kinds = Namespace(0)
-        for kind, inode in members[0].spaces.items():
-            if own.get(kind) != inode:
-                kinds |= kind
+        kinds = differing(members[0].spaces, own)
         if kinds:
             spaces.append(Space(members[0], kinds, len(members)))
     return spaces

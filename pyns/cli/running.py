@@ -20,6 +20,7 @@ from pyns.container import Container
 from pyns.deadline import Deadline
 from pyns.errors import CgroupError, SpawnError
 from pyns.exceeded import CpuTimeExpired, TimeoutExpired
+from pyns.joining import status_of
 from pyns.limited import check_cpu_time
 from pyns.master import Size
 from pyns.options import Target
@@ -292,8 +293,7 @@ def _in_foreground() -> bool:
 def _is_deaf(pid: int, number: int) -> bool:
     """Whether the kernel drops a signal for a PID 1 that has no handler for it."""
     try:
-        with open(f"/proc/{pid}/status") as lines:
-            fields = dict(line.rstrip("\n").split(":\t", 1) for line in lines if ":\t" in line)
+        fields = status_of(pid)
     except OSError:
         return False
     if fields.get("NSpid", "").split()[-1:] != ["1"]:
