@@ -202,6 +202,11 @@ def check_maps(name: str, maps: Sequence[IdMap]) -> None:
 _FIRST = 0xEFFFFFFD  # PROC_USER_INIT_INO of the kernel, the user namespace of the host
 
 
+def in_first_user_namespace() -> bool:
+    """Whether the caller is in the user namespace of the host; OSError where there is no /proc."""
+    return os.stat("/proc/self/ns/user").st_ino == _FIRST
+
+
 class Caller(NamedTuple):
     """Who asks: what decides how maps can be written."""
 
@@ -221,7 +226,7 @@ class Caller(NamedTuple):
     @property
     def is_root_of_host(self) -> bool:
         """Whether that is so in the first user namespace."""
-        return self.uid == 0 and os.stat("/proc/self/ns/user").st_ino == _FIRST
+        return self.uid == 0 and in_first_user_namespace()
 
 
 class WriteMaps(WaitForParent):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from pyns import marshal
 from pyns.helping import helping
+from pyns.idmap import in_first_user_namespace
 from pyns.mount_steps import AttachRoot
 from pyns.namespaces import Namespace
 from pyns.plan import Plan
@@ -27,9 +28,6 @@ from pyns.steps import (
     WaitForParent,
 )
 
-# of the host (PROC_USER_INIT_INO of the kernel). In another one a new /proc has to see one that is
-# mounted already, which there is not in the template (EPERM).
-_USER_NAMESPACE = "user:[4026531837]"
 _NOTHING = Execute((), (), ())  # ENOENT
 
 
@@ -71,7 +69,8 @@ def open_template() -> int | None:
         The fd; None where there can't be one, and the host's mounts are to be copied.
     """
     with suppress(OSError):  # no /proc
-        if os.readlink("/proc/self/ns/user") == _USER_NAMESPACE:
+        # in another one a new /proc has to see one that is mounted already: there is none (EPERM)
+        if in_first_user_namespace():
             kept = _kept.get("template", _NOT_OPEN)
             if kept is not None and not kept.is_open():
                 _kept.pop("template", None)
