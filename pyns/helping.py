@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,26 @@ from pyns import marshal
 from pyns.errors import SpawnError
 from pyns.hints import hint_for
 from pyns.plan import Plan
-from pyns.steps import Keep, WaitForParent
+from pyns.steps import Execute, Keep, Step, WaitForParent
+
+_NOTHING = Execute((), (), ())  # ENOENT, whatever there is
+
+
+def waiting_of(steps: Iterable[Step]) -> tuple[WaitForParent, ...]:
+    """Return those steps at which the child waits for its parent."""
+    return tuple(step for step in steps if isinstance(step, WaitForParent))
+
+
+def carry_out(*steps: Step) -> tuple[Plan, Any]:
+    """Have a child take steps and end, as it has no program to execute.
+
+    Returns:
+        All that it did, and its report: where all went well, the last step has failed.
+    """
+    plan, report = Plan((*steps, _NOTHING)), marshal.new_report()
+    with helping(plan, waiting_of(steps), report, lambda _: None):
+        marshal.spawn(plan, 0, report)
+    return plan, report
 
 
 @contextmanager
@@ -30,6 +49,9 @@ def helping(
         report: of the child.
         keep: is given what ends what is to end with the container.
     """
+    if not waiting:
+        yield
+        return
     failures: list[Exception] = []
 
     def help_child() -> None:

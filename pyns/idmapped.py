@@ -13,13 +13,13 @@ from contextlib import ExitStack, contextmanager
 
 from pyns import marshal
 from pyns.errors import SpawnError
-from pyns.helping import helping
+from pyns.helping import carry_out
 from pyns.hints import hint_for
 from pyns.idmap import WriteMaps, write_maps
 from pyns.mount_steps import TakeMount
 from pyns.namespaces import Namespace
 from pyns.plan import Plan
-from pyns.steps import Clone, Execute, Keep, OpenTree
+from pyns.steps import Clone, Keep, OpenTree
 
 Lines = tuple[str, ...]
 
@@ -71,17 +71,12 @@ def open_user_namespace(uid_map: Lines, gid_map: Lines, parent_pidfd: int, files
     """Return an fd of a new user namespace with these maps, in which there is no process."""
     given: list[int] = []
     step = OpenUserNamespace(parent_pidfd, uid_map, gid_map, True, given.append)
-    # of no program at all the child ends, once it was waited for
-    plan = Plan((Clone(Namespace.USER), step, Execute((), (), ())))
-    report = marshal.new_report()
-    with helping(plan, (step,), report, lambda _: None):
-        marshal.spawn(plan, 0, report)
+    plan, report = carry_out(Clone(Namespace.USER), step)
     for fd in given:
         files.callback(os.close, fd)
-    failed = plan.steps[report.index]
-    if not isinstance(failed, Execute):
+    if report.index < len(plan) - 1:
         hint = hint_for(plan, report.index, report.error)
-        raise SpawnError(report.error, failed, report.index, len(plan), hint)
+        raise SpawnError(report.error, plan.steps[report.index], report.index, len(plan), hint)
     return given[0]
 
 

@@ -19,7 +19,7 @@ from pyns.companions import Companions
 from pyns.container import USER_LIMITS, Container
 from pyns.descriptors import copy_clear_of
 from pyns.errors import NotPermittedError, SpawnError, noted
-from pyns.helping import helping
+from pyns.helping import helping, waiting_of
 from pyns.hints import hint_for
 from pyns.idmap import Caller
 from pyns.idmapped import open_trees
@@ -252,8 +252,7 @@ class Setup(NamedTuple):
         """Return that of a plan; SpawnError (EOPNOTSUPP) if the kernel can't carry it out."""
         check_kernel(plan)
         steps = plan.steps[:-1]
-        waiting = tuple(step for step in steps if isinstance(step, WaitForParent))
-        return cls(steps, marshal.pack(steps), waiting)
+        return cls(steps, marshal.pack(steps), waiting_of(steps))
 
     def of_group(self, entry: Entry) -> Setup:
         """Return the same for another group that is entered in the same way, by no init."""

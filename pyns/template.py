@@ -10,25 +10,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from pyns import marshal
-from pyns.helping import helping
+from pyns.helping import carry_out
 from pyns.idmap import in_first_user_namespace
 from pyns.mount_steps import AttachRoot
 from pyns.namespaces import Namespace
-from pyns.plan import Plan
 from pyns.rootfs import template_steps
 from pyns.steps import (
     MOUNT_ATTR_RDONLY,
     Clone,
-    Execute,
     Keep,
     NewMount,
     PivotRoot,
     SetPropagation,
     WaitForParent,
 )
-
-_NOTHING = Execute((), (), ())  # ENOENT
 
 
 class OpenMountNamespace(WaitForParent):
@@ -94,24 +89,16 @@ def _make() -> _Kept | None:
     """Make it, and try whether the caller may use it."""
     opened: list[int] = []
     options = ((b"size", b"4096"), (b"nr_inodes", b"1"), (b"mode", b"0"))
-    plan = Plan(
-        (
-            Clone(Namespace.MOUNT),
-            SetPropagation(),
-            NewMount(b"tmpfs", options, MOUNT_ATTR_RDONLY),
-            AttachRoot(),
-            PivotRoot(),
-            OpenMountNamespace(-1, opened.append),
-            _NOTHING,
-        )
+    carry_out(
+        Clone(Namespace.MOUNT),
+        SetPropagation(),
+        NewMount(b"tmpfs", options, MOUNT_ATTR_RDONLY),
+        AttachRoot(),
+        PivotRoot(),
+        OpenMountNamespace(-1, opened.append),
     )
-    report = marshal.new_report()
-    waiting = tuple(step for step in plan if isinstance(step, WaitForParent))
-    with helping(plan, waiting, report, lambda _: None):
-        marshal.spawn(plan, 0, report)
     for fd in opened:
-        trial = Plan((Clone(Namespace(0)), *template_steps(fd), _NOTHING))
-        marshal.spawn(trial, 0, report)
+        trial, report = carry_out(Clone(Namespace(0)), *template_steps(fd))
         if report.index == len(trial) - 1:
             return _Kept(fd, _identity(fd))
         os.close(fd)
