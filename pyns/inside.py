@@ -138,10 +138,8 @@ class Inside:
                 self._aside.append(hand)
             case filling.TakeUp():
                 self._hand = self._aside.popleft()
-            case filling.TakeMasks():
-                self._aside.popleft()
-            case filling.Stage():
-                for _ in step.places:
+            case _ if step.takes:
+                for _ in range(step.takes):
                     self._aside.popleft()
             case steps.SetAttributes() if hand is not None:
                 noexec = hand.noexec or bool(step.attributes & MOUNT_ATTR_NOEXEC)

@@ -171,6 +171,10 @@ class TakeUp(Step):
 
     kind = "take_up"
 
+    @property
+    def takes(self) -> int:
+        return 1
+
     def describe(self) -> str:
         return "take up the mount that was set aside first"
 
@@ -181,6 +185,10 @@ class Stage(Step):
     kind = "stage"
     calls = "openat move_mount fchdir openat2"
     places: tuple[bytes, ...] = ()
+
+    @property
+    def takes(self) -> int:
+        return len(self.places)
 
     def describe(self) -> str:
         if not self.places:
@@ -259,6 +267,10 @@ class TakeMasks(Step):
 
     kind = "take_masks"
     calls = "statx"
+
+    @property
+    def takes(self) -> int:
+        return 1
 
     def describe(self) -> str:
         return "keep it and the null device that was set aside to mask with"

@@ -105,7 +105,7 @@ def _grouped(plan: Sequence[Step]) -> Iterator[tuple[list[int], list[Step]]]:
             aside.append([*numbers, number])
             numbers = []
             continue
-        for _ in range(_taken(step)):
+        for _ in range(step.takes):
             numbers = aside.popleft() + numbers
         in_root = isinstance(step, filling.MakeEntry) and not step.in_hand
         if isinstance(step, _BEGIN + _GO_ON + _END) and not in_root:
@@ -115,13 +115,6 @@ def _grouped(plan: Sequence[Step]) -> Iterator[tuple[list[int], list[Step]]]:
                 numbers = []
         else:
             yield [number], [step]
-
-
-def _taken(step: Step) -> int:
-    """Return how many of the mounts that were set aside a step takes."""
-    if isinstance(step, filling.Stage):
-        return len(step.places)
-    return isinstance(step, (filling.TakeUp, filling.TakeMasks))
 
 
 def _command(plan: Sequence[Step]) -> list[str]:

@@ -76,6 +76,11 @@ class Step(Value):
     kind: ClassVar[str]
     calls: ClassVar[str] = ""  # the system calls that it may make, but for close
 
+    @property
+    def takes(self) -> int:
+        """How many of the mounts that were set aside it takes."""
+        return 0
+
     def describe(self) -> str:
         """Say in one sentence what this step does."""
         raise NotImplementedError
