@@ -6,12 +6,12 @@ import errno
 import fcntl
 import io
 import os
-import struct
 import termios
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pyns.handing import receive_fd
 from pyns.terminal_steps import OpenTerminal
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ Size = bool | tuple[int, int] | os.terminal_size
 _DEFAULT = 24, 80
 _LARGEST = 2**16 - 1  # struct winsize
 _CHUNK = 65536
-_FD = struct.Struct("i")
 
 
 class Terminal(io.FileIO):
@@ -122,11 +121,4 @@ def open_handover(size: tuple[int, int], opened: ExitStack) -> tuple[OpenTermina
 
 def receive(ours: socket) -> Terminal:
     """Return the master of the terminal that the child has opened; OSError (EMFILE) without fds."""
-    import socket
-
-    # not socket.recv_fds, which passes no flags on
-    flags = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
-    _, messages, _, _ = ours.recvmsg(1, socket.CMSG_LEN(_FD.size), flags)
-    if not messages:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-    return Terminal(*_FD.unpack(messages[0][2]))
+    return Terminal(receive_fd(ours))

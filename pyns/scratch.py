@@ -5,18 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pyns import marshal
+from pyns.handing import receive_fd
 from pyns.mount_steps import SendMount
 from pyns.mounts import Entry, StrPath, Tmpfs, encode_path
 from pyns.steps import Step
 
-_FD = struct.Struct("i")
+if TYPE_CHECKING:
+    from socket import socket
 
 
 @dataclass(frozen=True)
@@ -143,20 +144,13 @@ class Scratch:
         self.close()
 
 
-def _receive(ours: object) -> int:
-    import socket
-
-    assert isinstance(ours, socket.socket)
+def _receive(ours: socket) -> int:
     if ours.fileno() < 0:
         raise ValueError("the Scratch is closed")
-    flags = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
     try:
-        _, messages, _, _ = ours.recvmsg(1, socket.CMSG_LEN(_FD.size), flags)
+        return receive_fd(ours)
     except BlockingIOError:
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
-    if not messages:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-    return int(_FD.unpack(messages[0][2])[0])
 
 
 def _content(fd: int, size: int) -> bytes:

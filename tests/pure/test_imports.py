@@ -104,6 +104,7 @@ LAYERS = (
     {
         "pyns.companions",
         "pyns.errors",
+        "pyns.handing",
         "pyns.kernel",
         "pyns.log",
         "pyns.sizes",
