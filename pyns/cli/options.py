@@ -120,9 +120,13 @@ class ContainerOption(click.Option):
         about: a sentence.
         sets: the fields that it is for: "hostname", "limits.pids_max", "process.cwd".
         does: what it does with what has been given.
-        section: of the help.
         attributes: as click has them.
+
+    Attributes:
+        section: of the help.
     """
+
+    section = ""
 
     def __init__(
         self,
@@ -130,13 +134,11 @@ class ContainerOption(click.Option):
         about: str,
         sets: str,
         does: Callable[[Given, Any], Any],
-        section: str = "",
         **attributes: Any,
     ) -> None:
         super().__init__(names.split(), help=about, **attributes)
         self.sets = tuple(sets.split())
         self.does = does
-        self.section = section
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
         """Return how its value goes on; as a path, if it is no word that there is."""
@@ -542,12 +544,28 @@ _FLAG: dict[str, Any] = {"is_flag": True, "default": None}
 _MANY: dict[str, Any] = {"multiple": True}
 
 
-def _flags(name: str, about: str, section: str, *, limit: bool = False) -> ContainerOption:
-    """Return the option of a field that is True or False."""
+def _field(names: str, about: str, name: str, **attributes: Any) -> ContainerOption:
+    """Return an option whose value is that of a field."""
+    return ContainerOption(names, about, name, _to(name), **attributes)
+
+
+def _of_mounts(
+    names: str, about: str, does: Callable[[Given, Any], Any], **attributes: Any
+) -> ContainerOption:
+    """Return an option that adds a mount each time."""
+    return ContainerOption(names, about, "mounts", does, multiple=True, **attributes)
+
+
+def _of_limits(names: str, about: str, name: str, **attributes: Any) -> ContainerOption:
+    """Return an option whose value is a limit."""
+    return ContainerOption(names, about, f"limits.{name}", _limit(name), **attributes)
+
+
+def _flags(name: str, about: str, make: Callable[..., ContainerOption] = _field) -> ContainerOption:
+    """Return the option of a field, or of a limit, that is True or False."""
     option = name.replace("_", "-")
     negation = option.removeprefix("no-") if option.startswith("no-") else f"no-{option}"
-    sets, does = (f"limits.{name}", _limit(name)) if limit else (name, _to(name))
-    return ContainerOption(f"--{option}/--{negation}", about, sets, does, section, default=None)
+    return make(f"--{option}/--{negation}", about, name, default=None)
 
 
 def options() -> list[ContainerOption]:
@@ -560,16 +578,14 @@ def options() -> list[ContainerOption]:
             "libraries, no network, no capabilities, a seccomp filter. What follows changes it.",
             "",
             _sandbox,
-            "Preset",
             is_flag=True,
         ),
     ]
     spaces = [
-        make(
+        _field(
             "--namespaces",
             'Make these and no others; "" makes none. Default: mount, cgroup, uts, ipc, pid, net.',
             "namespaces",
-            _to("namespaces"),
             type=_NAMES,
         ),
         make(
@@ -596,12 +612,11 @@ def options() -> list[ContainerOption]:
             type=Read(_join, "kind=path|pid"),
             **_MANY,
         ),
-        make("--hostname", "Host name inside.", "hostname", _to("hostname"), metavar="NAME"),
-        make(
+        _field("--hostname", "Host name inside.", "hostname", metavar="NAME"),
+        _field(
             "--domainname",
             "NIS domain name inside.",
             "domainname",
-            _to("domainname"),
             metavar="NAME",
         ),
         make(
@@ -620,116 +635,93 @@ def options() -> list[ContainerOption]:
             type=float,
             metavar="SECONDS",
         ),
-        _flags("init", "pyns-init is PID 1: it passes signals on and reaps orphans.", ""),
+        _flags("init", "pyns-init is PID 1: it passes signals on and reaps orphans."),
     ]
     files = [
-        make(
+        _field(
             "--root --rootfs",
             "Directory that becomes /; or a new filesystem: "
             "type=tmpfs,size=64M, type=overlay,lower=/a:/b.",
             "root",
-            _to("root"),
             type=Read(_root, "path"),
         ),
-        make(
+        _of_mounts(
             "--bind",
             "Show a file or directory of the host's inside.",
-            "mounts",
             _mount(_bind()),
             nargs=2,
             metavar="SRC DEST",
             type=_PATH,
-            **_MANY,
         ),
-        make(
+        _of_mounts(
             "--ro-bind",
             "Likewise, read-only.",
-            "mounts",
             _mount(_bind(read_only=True)),
             nargs=2,
             metavar="SRC DEST",
             type=_PATH,
-            **_MANY,
         ),
-        make(
+        _of_mounts(
             "-v --volume",
             "Likewise, as docker writes it.",
-            "mounts",
             _mount(lambda value: value),
             type=Read(volume, "src:dest[:ro]"),
-            **_MANY,
         ),
-        make(
+        _of_mounts(
             "--tmpfs",
             "An empty filesystem in memory: /tmp, /tmp:size=64M,mode=1777.",
-            "mounts",
             _mount(lambda value: value),
             type=Read(tmpfs, "dest[:options]"),
-            **_MANY,
         ),
-        make(
+        _of_mounts(
             "--proc",
             "A fresh /proc; there is one by default.",
-            "mounts",
             _at("proc"),
             metavar="DEST",
-            **_MANY,
         ),
         make("--no-proc", "Not the fresh /proc of the default.", "mounts", _no_proc, is_flag=True),
-        make("--dev", "A minimal /dev, as at /dev.", "mounts", _at("dev"), metavar="DEST", **_MANY),
-        make(
+        _of_mounts("--dev", "A minimal /dev, as at /dev.", _at("dev"), metavar="DEST"),
+        _of_mounts(
             "--sysfs",
             "The kernel's devices, as at /sys.",
-            "mounts",
             _at("sysfs"),
             metavar="DEST",
-            **_MANY,
         ),
-        make(
+        _of_mounts(
             "--mqueue",
             "POSIX message queues, as at /dev/mqueue.",
-            "mounts",
             _at("mqueue"),
             metavar="DEST",
-            **_MANY,
         ),
-        make(
+        _of_mounts(
             "--cgroupfs",
             "Its own cgroups, as at /sys/fs/cgroup.",
-            "mounts",
             _at("cgroup"),
             metavar="DEST",
-            **_MANY,
         ),
-        make(
+        _of_mounts(
             "--dir",
             "A directory, on a tmpfs or in the root.",
-            "mounts",
             _at("dir"),
             metavar="DEST",
-            **_MANY,
         ),
-        make(
+        _of_mounts(
             "--symlink",
             "A link to SRC, on a tmpfs or in the root.",
-            "mounts",
             _mount(lambda value: Symlink(value[1], value[0])),
             nargs=2,
             metavar="SRC DEST",
-            **_MANY,
         ),
-        make(
+        _of_mounts(
             "--mount",
             "Any mount with its fields: type=overlay,target=/x,lower=/a:/b,size=64M. "
             f"Types: {', '.join(TYPES_OF_MOUNTS)}.",
-            "mounts",
             _mount(lambda value: value),
             type=Read(typed("mount"), "type=...", (f"type={t}" for t in TYPES_OF_MOUNTS)),
-            **_MANY,
         ),
-        _flags("read_only", "The root is read-only.", ""),
-        _flags("nosuid", "No set-user-ID, no file capabilities in the root.", ""),
-        _flags("nodev", "No devices can be opened in the root.", ""),
+        _flags("read_only", "The root is read-only."),
+        _flags("nosuid", "No set-user-ID, no file capabilities in the root."),
+        _flags("nodev", "No devices can be opened in the root."),
         make(
             "--mask --masked-path",
             "Hide a path inside.",
@@ -746,11 +738,10 @@ def options() -> list[ContainerOption]:
             metavar="PATH",
             **_MANY,
         ),
-        make(
+        _field(
             "--propagation",
             "Of every mount.",
             "propagation",
-            _to("propagation"),
             type=click.Choice(tuple(SetPropagation.FLAGS)),
         ),
     ]
@@ -772,7 +763,7 @@ def options() -> list[ContainerOption]:
             type=Read(typed("network"), "type=...", (f"type={t}" for t in TYPES_OF_NETWORKS)),
             **_MANY,
         ),
-        _flags("loopback", "Bring lo up; so by default.", ""),
+        _flags("loopback", "Bring lo up; so by default."),
     ]
     users = [
         make(
@@ -843,11 +834,10 @@ def options() -> list[ContainerOption]:
             **_MANY,
         ),
         *(
-            make(
+            _field(
                 f"--{name.replace('_', '-')}",
                 f"How many {name[4:].replace('_', ' ')} there may be inside.",
                 name,
-                _to(name),
                 type=int,
                 metavar="NUMBER",
             )
@@ -855,132 +845,115 @@ def options() -> list[ContainerOption]:
         ),
     ]
     limits = [
-        make(
+        _of_limits(
             "-m --memory --memory-max",
             "Memory; beyond it the OOM killer comes.",
-            "limits.memory_max",
-            _limit("memory_max"),
+            "memory_max",
             type=_SIZE,
         ),
-        make(
+        _of_limits(
             "--memory-high",
             "From here on it is slowed down.",
-            "limits.memory_high",
-            _limit("memory_high"),
+            "memory_high",
             type=_SIZE,
         ),
-        make(
+        _of_limits(
             "--memory-low --memory-reservation",
             "What is reclaimed last.",
-            "limits.memory_low",
-            _limit("memory_low"),
+            "memory_low",
             type=_SIZE,
         ),
-        make(
+        _of_limits(
             "--memory-min",
             "What is never reclaimed.",
-            "limits.memory_min",
-            _limit("memory_min"),
+            "memory_min",
             type=_SIZE,
         ),
-        make(
+        _of_limits(
             "--memory-swap-max",
             "Swap beside the memory; 0 for none.",
-            "limits.memory_swap_max",
-            _limit("memory_swap_max"),
+            "memory_swap_max",
             type=_SIZE,
         ),
-        _flags("memory_oom_group", "The OOM killer takes all of it.", "", limit=True),
-        make(
+        _flags("memory_oom_group", "The OOM killer takes all of it.", _of_limits),
+        _of_limits(
             "--pids --pids-max --pids-limit",
             "Processes and threads.",
-            "limits.pids_max",
-            _limit("pids_max"),
+            "pids_max",
             type=_COUNT,
         ),
-        make(
+        _of_limits(
             "--cpus --cpu-max",
             "CPU time in cores: 0.5 is half of one.",
-            "limits.cpu_max",
-            _limit("cpu_max"),
+            "cpu_max",
             type=Read(word_or_float, "cores", ("max",)),
         ),
-        make(
+        _of_limits(
             "--cpu-max-burst",
             "What may be saved up beyond.",
-            "limits.cpu_max_burst",
-            _limit("cpu_max_burst"),
+            "cpu_max_burst",
             type=float,
             metavar="CORES",
         ),
-        make(
+        _of_limits(
             "--cpu-weight",
             "Share under contention, 1 to 10000.",
-            "limits.cpu_weight",
-            _limit("cpu_weight"),
+            "cpu_weight",
             type=int,
             metavar="SHARE",
         ),
-        _flags("cpu_idle", "Run only when nobody else wants to.", "", limit=True),
-        make(
+        _flags("cpu_idle", "Run only when nobody else wants to.", _of_limits),
+        _of_limits(
             "--cpuset-cpus",
             "CPUs: 0-3,6.",
-            "limits.cpuset_cpus",
-            _limit("cpuset_cpus"),
+            "cpuset_cpus",
             metavar="LIST",
         ),
-        make(
+        _of_limits(
             "--cpuset-mems",
             "Memory nodes.",
-            "limits.cpuset_mems",
-            _limit("cpuset_mems"),
+            "cpuset_mems",
             metavar="LIST",
         ),
-        make(
+        _of_limits(
             "--io-max",
             "One disk's, per second: /dev/vda:rbps=10M,wiops=100.",
-            "limits.io_max",
-            _limit("io_max"),
+            "io_max",
             type=Read(_io_max, "disk:..."),
             **_MANY,
         ),
-        make(
+        _of_limits(
             "--io-weight",
             "Share of the disks, or of one: 100, /dev/vda=200.",
-            "limits.io_weight",
-            _limit("io_weight"),
+            "io_weight",
             type=Read(_io_weight, "[disk=]share"),
             **_MANY,
         ),
-        make(
+        _of_limits(
             "--hugetlb-max",
             "Huge pages: 2MB=1G.",
-            "limits.hugetlb_max",
-            _limit("hugetlb_max"),
+            "hugetlb_max",
             type=Read(_named_number, "page=size"),
             **_MANY,
         ),
-        make(
+        _of_limits(
             "--devices --device",
             'Devices that may be opened: "/dev/null rw", "c 1:* r"; no others.',
-            "limits.devices",
-            _limit("devices"),
+            "devices",
             metavar="RULE",
             **_MANY,
         ),
-        make(
+        _of_limits(
             "--limit --extra",
             "A file of the cgroup: memory.swap.high=1M.",
-            "limits.extra",
-            _limit("extra"),
+            "extra",
             type=Read(pair, "file=value"),
             **_MANY,
         ),
-        make(
+        _field(
             "--cgroup",
             "Be in this group, which is there; with limits, in one below it.",
             "cgroup",
-            _to("cgroup"),
             type=Read(Cgroup.open, "name"),
         ),
         make(
@@ -993,11 +966,10 @@ def options() -> list[ContainerOption]:
         ),
     ]
     rights = [
-        make(
+        _field(
             "--capabilities",
             "Keep these and no others, in every set; none drops all.",
             "capabilities",
-            _to("capabilities"),
             type=Read(_kept, "names", NAMES),
         ),
         make(
@@ -1016,37 +988,33 @@ def options() -> list[ContainerOption]:
             type=Read(str, "names", ("ALL", *NAMES)),
             **_MANY,
         ),
-        _flags("no_new_privileges", "execve grants nothing: no set-user-ID programs.", ""),
-        make(
+        _flags("no_new_privileges", "execve grants nothing: no set-user-ID programs."),
+        _field(
             "--seccomp",
             "default: for code that nobody trusts. A file: raw BPF.",
             "seccomp",
-            _to("seccomp"),
             type=Read(_filter, "default|none|file", ("default", "none")),
         ),
-        make(
+        _field(
             "--landlock",
             "What may be reached: read=/usr:/etc,write=/tmp,connect_tcp=443.",
             "landlock",
-            _to("landlock"),
             type=Read(_landlock, "name=..."),
         ),
-        _flags("new_session", "A session of its own, without the caller's terminal.", ""),
-        _flags("new_keyring", "A session keyring of its own.", ""),
-        _flags("reset_signals", "Every signal has its default action.", ""),
-        _flags("die_with_parent", "It is killed when pyns dies.", ""),
-        make(
+        _flags("new_session", "A session of its own, without the caller's terminal."),
+        _flags("new_keyring", "A session keyring of its own."),
+        _flags("reset_signals", "Every signal has its default action."),
+        _flags("die_with_parent", "It is killed when pyns dies."),
+        _field(
             "--apparmor-profile --apparmor",
             "AppArmor profile.",
             "apparmor_profile",
-            _to("apparmor_profile"),
             metavar="NAME",
         ),
-        make(
+        _field(
             "--selinux-label --exec-label",
             "SELinux context.",
             "selinux_label",
-            _to("selinux_label"),
             metavar="LABEL",
         ),
     ]
@@ -1091,31 +1059,28 @@ def options() -> list[ContainerOption]:
             _process("umask"),
             type=Read(lambda text: int(text, 8), "octal"),
         ),
-        make("--nice", "Nice value, -20 to 19.", "nice", _to("nice"), type=int, metavar="N"),
-        make(
+        _field("--nice", "Nice value, -20 to 19.", "nice", type=int, metavar="N"),
+        _field(
             "--cpu-affinity",
             "CPUs that it may run on: 0-3,6.",
             "cpu_affinity",
-            _to("cpu_affinity"),
             type=Read(_cpus, "list"),
         ),
-        make(
+        _field(
             "--oom-score-adj",
             "-1000 (never) to 1000 (first of all).",
             "oom_score_adj",
-            _to("oom_score_adj"),
             type=int,
             metavar="N",
         ),
-        make(
+        _field(
             "--timer-slack-ns",
             "How late its timers may be.",
             "timer_slack_ns",
-            _to("timer_slack_ns"),
             type=int,
             metavar="NS",
         ),
-        _flags("core_scheduling", "Share a CPU core with nobody else.", ""),
+        _flags("core_scheduling", "Share a CPU core with nobody else."),
     ]
     sections = {
         "Preset": preset,
