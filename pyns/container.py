@@ -249,10 +249,7 @@ class Container:
     @cached_property
     def all_mounts(self) -> tuple[Mount, ...]:
         """The mounts, with the fresh /proc where none were given."""
-        if self.mounts is not None:
-            return tuple(self.mounts)
-        fresh = Namespace.MOUNT | Namespace.PID
-        return (Proc(),) if self.namespaces & fresh == fresh else ()
+        return default_mounts(self.namespaces) if self.mounts is None else tuple(self.mounts)
 
     @property
     def joined(self) -> Namespace:
@@ -637,6 +634,12 @@ def _check_name(what: str, name: str | bytes | None) -> None:
     encoded = encode_path(what, name)
     if len(encoded) > _NAME_MAX:
         raise ValueError(f"{what}={name!r} is longer than the kernel's {_NAME_MAX} bytes")
+
+
+def default_mounts(namespaces: Namespace) -> tuple[Mount, ...]:
+    """Return what is mounted where nothing is said: a fresh /proc for new processes."""
+    fresh = Namespace.MOUNT | Namespace.PID
+    return (Proc(),) if namespaces & fresh == fresh else ()
 
 
 def _paths(what: str, paths: Sequence[StrPath]) -> tuple[StrPath, ...]:

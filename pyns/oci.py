@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from pyns.mounts import Bind, Mount, Tmpfs
 from pyns.namespaces import Namespace
 from pyns.overlay import Overlay
 from pyns.rlimits import INFINITY
+from pyns.steps import SetPropagation
 
 _NAMESPACES = {
     "mount": Namespace.MOUNT,
@@ -168,14 +169,14 @@ def _bundle(asked: _Asked, directory: str) -> Bundle:
     fields["gid_map"] = _id_map(asked.take("linux.gidMappings", []))
     fields["mounts"] = _mounts(asked, directory)
     shows_groups = any(isinstance(mount, CgroupFs) for mount in fields["mounts"])
-    if shows_groups and Namespace.CGROUP not in fields["namespaces"] | _kinds(fields["join"]):
+    if shows_groups and Namespace.CGROUP not in {*fields["namespaces"], *fields["join"]}:
         # runc binds the container's own groups there, to be all that is seen
         fields["namespaces"] |= Namespace.CGROUP
         asked.refuse("linux.namespaces", "without cgroup: it is new, for the mount of cgroups")
     for ours, theirs in (("masked_paths", "maskedPaths"), ("read_only_paths", "readonlyPaths")):
         fields[ours] = tuple(asked.take(f"linux.{theirs}", ()))
     propagation = asked.take("linux.rootfsPropagation", "private")
-    fields["propagation"] = {f"r{p}": p for p in _PROPAGATION}.get(propagation, propagation)
+    fields["propagation"] = {f"r{p}": p for p in SetPropagation.FLAGS}.get(propagation, propagation)
     fields["time_offsets"] = {
         clock: offset.get("secs", 0) + offset.get("nanosecs", 0) / 10**9
         for clock, offset in asked.take("linux.timeOffsets", {}).items()
@@ -198,9 +199,6 @@ def _bundle(asked: _Asked, directory: str) -> Bundle:
     return Bundle(container, args, options, terminal, asked.all_refused())
 
 
-_PROPAGATION = ("private", "slave", "shared", "unbindable")
-
-
 def _namespaces(asked: _Asked) -> tuple[Namespace, dict[Namespace, str]]:
     new, join = Namespace(0), {}
     for each in asked.take("linux.namespaces", []):
@@ -212,13 +210,6 @@ def _namespaces(asked: _Asked) -> tuple[Namespace, dict[Namespace, str]]:
         else:
             new |= kind
     return new, join
-
-
-def _kinds(join: Iterable[Namespace]) -> Namespace:
-    kinds = Namespace(0)
-    for kind in join:
-        kinds |= kind
-    return kinds
 
 
 def _id_map(mappings: Sequence[Mapping[str, int]]) -> tuple[IdMap, ...] | None:

@@ -14,7 +14,7 @@ from pyns import seccomp
 from pyns.capabilities import NAMES, last_of_kernel
 from pyns.cgroups import Cgroup, IoMax, Limits
 from pyns.cgroups.values import numbers
-from pyns.container import DEFAULT_NAMESPACES, USER_LIMITS, Container
+from pyns.container import DEFAULT_NAMESPACES, USER_LIMITS, Container, default_mounts
 from pyns.entries import Symlink
 from pyns.idmap import IdMap
 from pyns.kernelfs import Proc
@@ -69,6 +69,11 @@ class Given:
         found: Namespace = self.fields.get("namespaces", default)
         return found
 
+    def so_far(self, name: str) -> Any:
+        """Return what a field has by now, of those that take several values."""
+        before = () if self.base is None else getattr(self.base, name)
+        return self.fields.get(name, before or ())
+
     def unshare(self, namespaces: Namespace) -> None:
         """Have these, too."""
         self.fields["namespaces"] = self.namespaces | namespaces
@@ -103,10 +108,7 @@ class Given:
         return environment
 
     def _mounts(self, box: Container, namespaces: Namespace) -> tuple[Mount, ...] | None:
-        before = box.mounts
-        if before is None:
-            fresh = Namespace.MOUNT | Namespace.PID
-            before = (Proc(),) if namespaces & fresh == fresh else ()
+        before = default_mounts(namespaces) if box.mounts is None else box.mounts
         if not self.proc:
             before = [mount for mount in before if not isinstance(mount, Proc)]
         return (*before, *self.mounts) or (None if Namespace.MOUNT not in namespaces else ())
@@ -160,8 +162,7 @@ def _more(name: str) -> Callable[[Given, Any], None]:
     """Return what adds the value that was given to a field."""
 
     def add(given: Given, value: Any) -> None:
-        before = () if given.base is None else getattr(given.base, name)
-        given.fields[name] = (*given.fields.get(name, before or ()), value)
+        given.fields[name] = (*given.so_far(name), value)
 
     return add
 
@@ -170,8 +171,7 @@ def _pair(name: str) -> Callable[[Given, tuple[Any, Any]], None]:
     """Return what adds a name and its value to a field."""
 
     def add(given: Given, pair: tuple[Any, Any]) -> None:
-        before = () if given.base is None else getattr(given.base, name)
-        given.fields[name] = dict(given.fields.get(name, before or ())) | dict([pair])
+        given.fields[name] = dict(given.so_far(name)) | dict([pair])
 
     return add
 

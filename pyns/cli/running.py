@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -228,20 +228,33 @@ def _signals_noted() -> Iterator[list[int]]:
     """Have what is for the program not end pyns; what was ignored stays ignored, for both."""
     noted: list[int] = []
     # ignored, there would be none, and nothing to wait for (sigaction(2))
-    before: dict[int, Any] = {signal.SIGCHLD: signal.signal(signal.SIGCHLD, signal.SIG_DFL)}
-    for number in _FOR_PROGRAM:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, lambda number, _: noted.append(number))
-    try:
+    handlers: dict[int, Any] = {signal.SIGCHLD: signal.SIG_DFL}
+    for number in _not_ignored():
+        handlers[number] = lambda number, _: noted.append(number)
+    with _handled(handlers):
         yield noted
+
+
+def _not_ignored() -> set[int]:
+    return {number for number in _FOR_PROGRAM if signal.getsignal(number) is not signal.SIG_IGN}
+
+
+@contextmanager
+def _handled(handlers: Mapping[int, Any]) -> Iterator[None]:
+    """Have handlers for signals, and then again those that there were."""
+    before: dict[int, Any] = {}
+    try:
+        for number, handler in handlers.items():
+            before[number] = signal.signal(number, handler)
+        yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _wait(process: Process, noted: list[int], deadline: Deadline) -> int | Reason | None:
     """Wait for its end, and hand signals on; return a limit or a signal that has to end it."""
-    waited = {number for number in _FOR_PROGRAM if signal.getsignal(number) is not signal.SIG_IGN}
+    waited = _not_ignored()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, waited | {signal.SIGCHLD})
     try:
         for number in noted:
@@ -313,19 +326,15 @@ def _relay(process: Process, noted: list[int], timeout: float | None) -> int | R
     def stop(number: int, _: object) -> None:
         raise _Stopped(number)
 
-    before: dict[int, Any] = {}
+    ending = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
     try:
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
-            before[number] = signal.signal(number, stop)
-        if not noted:
-            relay(process, timeout=timeout)
+        with _handled(dict.fromkeys(ending, stop)):
+            if not noted:
+                relay(process, timeout=timeout)
     except subprocess.TimeoutExpired:
         return Reason.TIMEOUT
     except _Stopped as stopped:
         noted.append(stopped.args[0])
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
     return noted[0] if noted else None
 
 
