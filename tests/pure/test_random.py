@@ -289,7 +289,7 @@ def test_figures_are_those_of_the_files(
         }
     )
     stats = Stats(**collect(chosen(stats_v2.SOURCES, EVERY, ALL_FIELDS), files))
-    assert stats.cpu_seconds == usage / 1e6
+    assert stats.cpu_seconds == usage / 10**6
     assert (stats.oom_kills, stats.memory_peak) == (kills, peak)
     assert stats.io == {
         device: IoStats(read_bytes=number, write_bytes=0, reads=1, writes=0)
