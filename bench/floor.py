@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 from pyns import Namespace
 
@@ -70,6 +70,20 @@ class FloorMount(NamedTuple):
     source: str = ""
 
 
+class Asked(TypedDict, total=False):
+    """What a program is started with, beside its arguments."""
+
+    namespaces: Namespace
+    root: Path | None
+    hostname: str | None
+    id_maps: tuple[str, str] | None
+    maps_by_parent: bool
+    mounts: Sequence[FloorMount]
+    tasks: Sequence[int]
+    birth: int
+    times: ctypes.Array[ctypes.c_uint64] | None
+
+
 class Floor:
     """limit.c: its buffers are made before the timing, one ctypes call (1 µs) is in it."""
 
@@ -77,33 +91,9 @@ class Floor:
         self._start_and_wait = ctypes.CDLL(str(library)).start_and_wait
         self._start_and_wait.argtypes = (ctypes.POINTER(RequestStruct),)
 
-    def prepare(
-        self,
-        argv: Sequence[str],
-        *,
-        namespaces: Namespace = Namespace(0),  # noqa: B008  immutable
-        root: Path | None = None,
-        hostname: str | None = None,
-        id_maps: tuple[str, str] | None = None,
-        maps_by_parent: bool = False,
-        mounts: Sequence[FloorMount] = (),
-        tasks: Sequence[int] = (),
-        birth: int = -1,
-        times: ctypes.Array[ctypes.c_uint64] | None = None,
-    ) -> Start:
+    def prepare(self, argv: Sequence[str], **asked: Unpack[Asked]) -> Start:
         """Return what starts a program; each start fills `times`, one for each of STAGES."""
-        request = self.request(
-            argv,
-            namespaces=namespaces,
-            root=root,
-            hostname=hostname,
-            id_maps=id_maps,
-            maps_by_parent=maps_by_parent,
-            mounts=mounts,
-            tasks=tasks,
-            birth=birth,
-            times=times,
-        )
+        request = self.request(argv, **asked)
 
         def start() -> None:
             status = self._start_and_wait(request)
@@ -114,20 +104,11 @@ class Floor:
         return start
 
     @staticmethod
-    def request(
-        argv: Sequence[str],
-        *,
-        namespaces: Namespace = Namespace(0),  # noqa: B008  immutable
-        root: Path | None = None,
-        hostname: str | None = None,
-        id_maps: tuple[str, str] | None = None,
-        maps_by_parent: bool = False,
-        mounts: Sequence[FloorMount] = (),
-        tasks: Sequence[int] = (),
-        birth: int = -1,
-        times: ctypes.Array[ctypes.c_uint64] | None = None,
-    ) -> RequestStruct:
+    def request(argv: Sequence[str], **asked: Unpack[Asked]) -> RequestStruct:
         """Return what limit.c is given; it keeps all that it points to."""
+        root, hostname = asked.get("root"), asked.get("hostname")
+        id_maps, times = asked.get("id_maps"), asked.get("times")
+        mounts, tasks = asked.get("mounts", ()), asked.get("tasks", ())
         arguments = _strings([os.fsencode(argument) for argument in argv])
         environment = _strings([key + b"=" + value for key, value in os.environb.items()])
         descriptors = (ctypes.c_int32 * (len(tasks) + 1))(*tasks, -1)
@@ -141,14 +122,14 @@ class Floor:
             program=arguments[0],
             arguments=ctypes.addressof(arguments),
             environment=ctypes.addressof(environment),
-            namespaces=namespaces.value,
+            namespaces=asked.get("namespaces", Namespace(0)).value,
             root=None if root is None else os.fsencode(root),
             hostname=None if hostname is None else hostname.encode(),
             uid_map=None if id_maps is None else id_maps[0].encode(),
             gid_map=None if id_maps is None else id_maps[1].encode(),
-            maps_by_parent=maps_by_parent,
+            maps_by_parent=asked.get("maps_by_parent", False),
             tasks=ctypes.addressof(descriptors) if tasks else None,
-            birth=birth,
+            birth=asked.get("birth", -1),
             mounts=ctypes.addressof(structs),
             mount_count=len(mounts),
             times=None if times is None else ctypes.addressof(times),
