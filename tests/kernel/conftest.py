@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pyns import Bind, Completed, Container, IdMap, Namespace, Proc, kernel, run
+from pyns import Bind, Completed, Container, IdMap, Limits, Namespace, Proc, kernel, run
 from pyns.syscalls import numbers
 
 Shell = Callable[..., str]
@@ -222,3 +222,13 @@ def disk(tmp_path: Path) -> Path:
         if place.is_dir() and os.access(place, os.W_OK) and os.major(place.stat().st_dev):
             return place
     pytest.skip(f"{tmp_path} and /mnt/disk are on no block device")
+
+
+@pytest.fixture(params=["group", "pid", "init"])
+def limited(request: pytest.FixtureRequest) -> Callable[[Limits], Container]:
+    """Describe a container with limits: a group alone, with namespaces, with an init as well."""
+    request.getfixturevalue("limits")
+    if request.param == "group":
+        return lambda limits: Container(namespaces=Namespace(0), limits=limits)
+    request.getfixturevalue("namespaces")
+    return lambda limits: Container(limits=limits, init=request.param == "init")

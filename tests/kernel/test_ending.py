@@ -113,14 +113,10 @@ def box(request: pytest.FixtureRequest) -> Container:
     return Container(limits=limits, init=request.param == "init")
 
 
-@pytest.fixture(params=["group", "pid", "init"])
-def counted(request: pytest.FixtureRequest) -> Container:
+@pytest.fixture
+def counted(limited: Callable[[Limits], Container]) -> Container:
     """Describe a container whose CPU time is counted."""
-    request.getfixturevalue("limits")
-    if request.param == "group":
-        return Container(namespaces=Namespace(0), limits=SOME)
-    request.getfixturevalue("namespaces")
-    return Container(limits=SOME, init=request.param == "init")
+    return limited(SOME)
 
 
 def loop(work: Awaitable[Any]) -> Any:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from pyns.cgroups import Cgroup
 
 NOTHING = Container(namespaces=Namespace(0))
 TIGHT = Limits(memory_max="48M", memory_swap_max=0, pids_max=50)
-GROUP = Container(namespaces=Namespace(0), limits=TIGHT)
 EAT = "x = bytearray(b'x') * (200 << 20)"
 # a child of it is a memory hog; it says how that ended, and goes on
 PARENT = f"""
@@ -46,14 +45,10 @@ def noting(said: dict[Reason, str]) -> Iterator[None]:
         raise
 
 
-@pytest.fixture(params=["group", "pid", "init"])
-def box(request: pytest.FixtureRequest) -> Container:
-    """Describe a container that is tight in memory: a group, with namespaces, with an init."""
-    request.getfixturevalue("limits")
-    if request.param == "group":
-        return GROUP
-    request.getfixturevalue("namespaces")
-    return Container(limits=TIGHT, init=request.param == "init")
+@pytest.fixture
+def box(limited: Callable[[Limits], Container]) -> Container:
+    """Describe a container that is tight in memory."""
+    return limited(TIGHT)
 
 
 @pytest.fixture(params=["nothing", "init"])

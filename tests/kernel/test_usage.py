@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import pytest
 
-from pyns import Container, Limits, Namespace, Usage, run
+from pyns import Container, Limits, Usage, run
 
 LIMITS = Limits(memory_max="300M", memory_swap_max=0, pids_max=300)
 
@@ -81,13 +82,9 @@ for thread in threads: thread.join()
 }
 
 
-@pytest.fixture(params=["group", "pid", "init"])
-def box(request: pytest.FixtureRequest) -> Container:
-    request.getfixturevalue("limits")
-    if request.param == "group":
-        return Container(namespaces=Namespace(0), limits=LIMITS)
-    request.getfixturevalue("namespaces")
-    return Container(limits=LIMITS, init=request.param == "init")
+@pytest.fixture
+def box(limited: Callable[[Limits], Container]) -> Container:
+    return limited(LIMITS)
 
 
 def usage_of(box: Container, code: str) -> tuple[Usage, str]:
