@@ -284,15 +284,13 @@ class Process(LimitedPopen):
                 failure.hint = "The OOM killer took it: no program starts within this memory_max"
 
     def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
-        # subprocess's own, but for wait4 instead of waitpid
-        if self.returncode is None and self._waitpid_lock.acquire(False):  # type: ignore[attr-defined]
-            try:
-                if self.returncode is None:
-                    pid, status = self._try_wait(os.WNOHANG)
-                    if pid == self.pid:
-                        self._handle_exitstatus(status)
-            finally:
-                self._waitpid_lock.release()  # type: ignore[attr-defined]
+        # as subprocess, but by wait4; a handler that raises takes neither lock nor status away
+        with signals_blocked():
+            if self.returncode is None and self._waitpid_lock.acquire(False):  # type: ignore[attr-defined]
+                try:
+                    self._reap(os.WNOHANG)
+                finally:
+                    self._waitpid_lock.release()  # type: ignore[attr-defined]
         self._settle(blocking=False)
         return self.returncode
 

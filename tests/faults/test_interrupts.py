@@ -17,7 +17,7 @@ TIMEOUT = 1800 if STRIDE == 1 else 120
 # A moment is one of the interpreter's instructions in pyns or subprocess: before it SIGINT is sent,
 # and the handler raises at once or, where signals are blocked, later.
 INTERRUPTED = """
-import gc, os, signal, subprocess, sys, threading, warnings
+import faulthandler, gc, os, signal, subprocess, sys, threading, warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -89,6 +89,7 @@ def found():
 
 
 box, stride = eval(sys.argv[1]), int(sys.argv[2])
+faulthandler.dump_traceback_later(int(sys.argv[4]), exit=True)
 
 
 def work():
@@ -119,12 +120,17 @@ WORKS = {
     "run that waits": "run(box, ['sleep', '0.01'])",
     "run that is ended": "with suppress(subprocess.TimeoutExpired):\n"
     "    run(box, ['sleep', '60'], timeout=0.01, capture_output=True)",
+    "wait": "with clone_into(box, ['sh', '-c', 'exit 7']) as process:\n"
+    "    try:\n"
+    "        process.wait()\n"
+    "    finally:\n"
+    "        assert process.wait() == 7",
     "with": "with clone_into(box, ['true'], stdout=subprocess.PIPE) as process:\n"
     "    process.communicate()",
 }
 
 
-@pytest.mark.timeout(TIMEOUT + 10)
+@pytest.mark.timeout(TIMEOUT + 20)
 @pytest.mark.usefixtures("namespaces")
 @pytest.mark.parametrize("work", WORKS)
 @pytest.mark.parametrize("box", BOXES)
@@ -132,10 +138,13 @@ def test_no_moment_is_a_bad_one(box: str, work: str, request: pytest.FixtureRequ
     if box == "limits":
         request.getfixturevalue("limits")
     done = subprocess.run(
-        [sys.executable, "-P", "-c", INTERRUPTED, BOXES[box], str(STRIDE), WORKS[work]],
+        [
+            *(sys.executable, "-P", "-c", INTERRUPTED),
+            *(BOXES[box], str(STRIDE), WORKS[work], str(TIMEOUT)),
+        ],
         capture_output=True,
         text=True,
-        timeout=TIMEOUT,
+        timeout=TIMEOUT + 10,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert int(done.stdout) > 1000
