@@ -70,7 +70,7 @@ def entering(suite: Suite, group: Cgroup, opened: ExitStack) -> dict[str, Start]
     starts["preexec_fn"] = prepare_preexec(suite, [])
     for name, part in parts(group).items():
         how = "CLONE_INTO_CGROUP" if name == "v2" else "tasks"
-        entry = opened.enter_context(part.open_entry())
+        entry = part.open_entry((), opened)
         inside = replace(container, cgroup=part)
         seen = report(place, BASE, partial(pyns_start, inside))
         assert seen["cgroups"] != cgroups_of_caller()

@@ -9,22 +9,28 @@ _DEBUG = 10  # logging.DEBUG
 _logger: Any = None
 
 
-def debug(message: str, *values: object) -> None:
-    """Tell something; the values are put into the message only if somebody listens.
+def is_heard() -> bool:
+    """Whether somebody listens.
 
     Who has not imported logging listens to nothing, and need not pay for the import. To find the
     logger anew would be 3 us each time.
-
-    Args:
-        message: with a place of printf for each value.
-        values: what goes there.
     """
     global _logger
     if _logger is None:
         # while another thread imports it, it has not got it yet
         find = getattr(sys.modules.get("logging"), "getLogger", None)
         if find is None:
-            return
+            return False
         _logger = find("pyns")
-    if _logger.isEnabledFor(_DEBUG) and not sys.is_finalizing():
+    return bool(_logger.isEnabledFor(_DEBUG)) and not sys.is_finalizing()
+
+
+def debug(message: str, *values: object) -> None:
+    """Tell something; the values are put into the message only if somebody listens.
+
+    Args:
+        message: with a place of printf for each value.
+        values: what goes there.
+    """
+    if is_heard():
         _logger.debug(message, *values, stacklevel=2)

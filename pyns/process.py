@@ -364,7 +364,7 @@ class Process(LimitedPopen):
                 if group is not None:
                     group.end_processes()
                     self._note_usage(group.usage)
-                    group.discard()
+                    group.remove()
                 elif run is not None:
                     self._note_usage(run.end)
                     run.close()

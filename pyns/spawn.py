@@ -149,7 +149,7 @@ def spawn(
         caller, entry = Caller.current(), _NO_ENTRY
         if group is not None:
             later = entered_later(container, command, caller)
-            entry = opened_files.enter_context(group.open_entry(later))
+            entry = group.open_entry(later, opened_files)
             entry = _clear_of(command.numbers, entry, opened_files)
         joins: tuple[Joined, ...] = ()
         if container.join:
@@ -191,7 +191,9 @@ def spawn(
         shared = (caller, joins, parent_pidfd, proc, init, terminal, trees, template)
         is_own = child.private_cgroup is not None  # which has another name each time
         asked = (command.setup, entry.kind if is_own else entry, *shared)
-        setup: Setup | None = container.setups.get(asked)
+        # the steps that are remembered name another group than his own; that is for nobody to see
+        is_shown = is_own and (child.is_timed or log.is_heard())
+        setup: Setup | None = None if is_shown else container.setups.get(asked)
         if setup is None:
             setup = Setup.of(build(trees=trees))
             if not (is_own and entry.later):  # which is all over the plan
@@ -217,6 +219,8 @@ def spawn(
             child.report.index = child.report.index if index is None else index
         if handover is not None and child.report.error == 0:
             child.terminal = receive(handover)
+        if child.report.error and is_own:
+            plan = build(trees=trees)
     if child.report.error:
         step = plan.steps[child.report.index]
         too_many = isinstance(step, OpenTree) and child.report.error == errno.EMFILE
@@ -246,25 +250,26 @@ class Setup(NamedTuple):
     steps: tuple[Step, ...]
     packed: marshal.Packed
     waiting: tuple[WaitForParent, ...]  # those that wait for the parent
+    ways: tuple[int, ...]  # which of them lead into a group
 
     @classmethod
     def of(cls, plan: Plan) -> Setup:
         """Return that of a plan; SpawnError (EOPNOTSUPP) if the kernel can't carry it out."""
         check_kernel(plan)
         steps = plan.steps[:-1]
-        return cls(steps, marshal.pack(steps), waiting_of(steps))
+        ways = tuple(index for index, step in enumerate(steps) if isinstance(step, _WAYS))
+        return cls(steps, marshal.pack(steps), waiting_of(steps), ways)
 
     def of_group(self, entry: Entry) -> Setup:
-        """Return the same for another group that is entered in the same way, by no init."""
-        ways: list[BirthInCgroup | EnterCgroup] = []
+        """Return the same for another group that is entered in the same way, by no init.
+
+        Its steps name the first one still.
+        """
+        fds = [fd for _, fd in entry.tasks]
         if entry.birth is not None:
-            ways.append(BirthInCgroup(*entry.birth))
-        ways += [EnterCgroup(*way) for way in entry.tasks]
-        own = (i for i, step in enumerate(self.steps) if isinstance(step, _WAYS))
-        other = dict(zip(own, ways, strict=True))
-        steps = tuple([other.get(index, step) for index, step in enumerate(self.steps)])
-        fds = {index: way.fd for index, way in other.items()}
-        return Setup(steps, marshal.with_fds(self.packed, fds), self.waiting)
+            fds.insert(0, entry.birth[1])
+        packed = marshal.with_fds(self.packed, dict(zip(self.ways, fds, strict=True)))
+        return self._replace(packed=packed)
 
     def remember(self, container: Container, asked: tuple[object, ...]) -> None:
         """Keep it for the next time that the same is asked of the container, if it recurs."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import errno
 import os
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection
+from contextlib import ExitStack
 from itertools import starmap
 from types import TracebackType
 from typing import Any, Self
@@ -98,10 +98,10 @@ class Cgroup:
         writes = limiting.writes_to_fresh(limits, tuple([p.hierarchy for p in places]))
         limited = {hierarchy for hierarchy, _ in writes}
         group, refusal = cls({}), None
-        with ExitStack() as undo:
+        try:
             for place in places:
                 try:
-                    directory = placing.make(place, name, needed)
+                    group._directories[place.hierarchy] = placing.make(place, name, needed)
                 except CgroupError as error:
                     if (
                         place.needed
@@ -112,16 +112,18 @@ class Cgroup:
                         raise
                     # there is less to count, and no limit is missed
                     refusal = copy.copy(error)  # its traceback would hold this frame
-                    continue
-                undo.callback(placing.remove_above, directory.path)
-                undo.callback(directory.remove)
-                group._directories[place.hierarchy] = directory
             if not group._directories:
                 raise refusal or CgroupError(errno.ENODEV, "make a cgroup: no hierarchy is there")
             for hierarchy, write in writes:
                 limiting.put(hierarchy, group._directories[hierarchy], write)
-            undo.pop_all()
-        log.debug("made the cgroup %s", ", ".join(group.paths))
+        except BaseException:
+            placing.forget()
+            for directory in reversed(group._directories.values()):
+                directory.remove()
+                placing.remove_above(directory.path)
+            raise
+        if log.is_heard():
+            log.debug("made the cgroup %s", ", ".join(group.paths))
         return group
 
     @classmethod
@@ -463,13 +465,13 @@ class Cgroup:
         """Return how a child would enter it, as `open_entry`, without fds: for a dry run."""
         return closed_entry(self._paths().items(), later)
 
-    @contextmanager
-    def open_entry(self, later: Collection[int] = ()) -> Iterator[Entry]:
-        """Open what a child needs to enter it; closed at the end of the `with`.
+    def open_entry(self, later: Collection[int], files: ExitStack) -> Entry:
+        """Open what a child needs to enter it.
 
         Args:
             later: the versions of cgroups that its program can enter itself. An init stays out of
                 those that it would take memory and a process from.
+            files: closes it.
 
         Raises:
             CgroupError: it is frozen (EBUSY): the child would hang before its first instruction,
@@ -482,9 +484,7 @@ class Cgroup:
             raise CgroupError(
                 errno.EBUSY, f"enter the cgroup {path}, which is frozen", file=path, hint="Thaw it"
             )
-        directories, was_killed = self._directories, self._was_killed
-        with open_entry(directories, later, was_killed=was_killed) as entry:
-            yield entry
+        return open_entry(self._directories, later, files, was_killed=self._was_killed)
 
     def kill(self) -> None:
         """Kill every process in it and below (SIGKILL), and wait until they are gone.
@@ -502,10 +502,18 @@ class Cgroup:
             ...     group.kill()
         """
         owning.refuse_if_inside(self._paths())
-        self.end_processes()
+        self._kill()
 
     def end_processes(self) -> None:
-        """Do what `kill` does, where it is known that the caller is not in the group."""
+        """Kill what a run has left, where it is known that the caller is not in the group.
+
+        Who is only in v1's directories was moved there by somebody else, and goes with `remove`.
+        """
+        of_v2 = [d for h, d in self._directories.items() if h.version == 2]
+        if not of_v2 or any(map(killing.is_populated, of_v2)):
+            self._kill()
+
+    def _kill(self) -> None:
         of_v1 = {h: d for h, d in self._directories.items() if h.version == 1}
         for hierarchy, directory in self._directories.items():
             if hierarchy.version == 2 and killing.is_populated(directory):
@@ -531,6 +539,7 @@ class Cgroup:
             >>> group = Cgroup.create()
             >>> group.remove()
         """
+        self._note_for_watches()
         for hierarchy, directory in list(self._directories.items()):
             if killing.remove_if_unused(directory):
                 self._forget(hierarchy)
@@ -555,11 +564,14 @@ class Cgroup:
             >>> group = Cgroup.create()
             >>> group.discard()
         """
-        for watch in list(self._watches):
-            watch.note()
+        self._note_for_watches()
         for hierarchy, directory in list(self._directories.items()):
             killing.remove(directory)
             self._forget(hierarchy)
+
+    def _note_for_watches(self) -> None:
+        for watch in list(self._watches):
+            watch.note()
 
     def _forget(self, hierarchy: Hierarchy) -> None:
         directory = self._directories.pop(hierarchy)

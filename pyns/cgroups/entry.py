@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from pyns.cgroups.files import Directory
@@ -39,15 +39,6 @@ class Entry(NamedTuple):
         return Entry(birth, (no_fd,) * len(self.tasks), (no_fd,) * len(self.later))
 
 
-class _Way(NamedTuple):
-    hierarchy: Hierarchy
-    path: str
-    directory: int  # fd
-    file: int  # fd, where one is needed
-    is_later: bool
-    is_born: bool
-
-
 def is_later(hierarchy: Hierarchy, later: Collection[int]) -> bool:
     """Whether a program enters its group there itself, as its init would take from its limits.
 
@@ -60,47 +51,53 @@ def is_later(hierarchy: Hierarchy, later: Collection[int]) -> bool:
 
 def closed_entry(groups: Iterable[tuple[Hierarchy, str]], later: Collection[int]) -> Entry:
     """Return how a child would enter groups, without fds: for a dry run."""
-    return _entry(
-        _Way(hierarchy, path, -1, -1, is_later(hierarchy, later), hierarchy.version == 2)
-        for hierarchy, path in groups
-    )
+    return _entry([(h, path, -1) for h, path in groups], later, lambda *_: -1, was_killed=False)
 
 
-@contextmanager
 def open_entry(
-    directories: Mapping[Hierarchy, Directory], later: Collection[int], *, was_killed: bool
-) -> Iterator[Entry]:
-    """Open what a child needs to enter groups; closed at the end of the `with`.
+    directories: Mapping[Hierarchy, Directory],
+    later: Collection[int],
+    files: ExitStack,
+    *,
+    was_killed: bool,
+) -> Entry:
+    """Open what a child needs to enter groups.
 
     Args:
         directories: those of the group.
         later: as for `is_later`.
+        files: closes it.
         was_killed: whether cgroup.kill was used. Since Linux 6.14 (and what was ported back of it)
             the kernel takes that for a kill of whoever is born there from then on.
     """
-    with ExitStack() as files:
-        ways = []
-        for hierarchy, directory in directories.items():
-            file, comes_later = -1, is_later(hierarchy, later)
-            is_born = hierarchy.version == 2 and not was_killed
-            if comes_later or not is_born:
-                name = "tasks" if hierarchy.version == 1 else "cgroup.procs"
-                file = directory.open(name, os.O_WRONLY)
-                files.callback(os.close, file)
-            ways.append(_Way(hierarchy, directory.path, directory.fd, file, comes_later, is_born))
-        yield _entry(ways)
+
+    def open_file(hierarchy: Hierarchy, name: str) -> int:
+        fd = directories[hierarchy].open(name, os.O_WRONLY)
+        files.callback(os.close, fd)
+        return fd
+
+    groups = [(hierarchy, d.path, d.fd) for hierarchy, d in directories.items()]
+    return _entry(groups, later, open_file, was_killed=was_killed)
 
 
-def _entry(ways: Iterable[_Way]) -> Entry:
-    entry = Entry()
-    for way in ways:
-        birth, file = (way.path, way.directory), (way.path, way.file)
-        if way.is_later:
-            entry = entry._replace(later=(*entry.later, file))
-            if way.is_born:
-                entry = entry._replace(later_birth=birth)
-        elif way.is_born:
-            entry = entry._replace(birth=birth)
-        else:
-            entry = entry._replace(tasks=(*entry.tasks, file))
-    return entry
+def _entry(
+    groups: Iterable[tuple[Hierarchy, str, int]],
+    later: Collection[int],
+    open_file: Callable[[Hierarchy, str], int],
+    *,
+    was_killed: bool,
+) -> Entry:
+    birth = later_birth = None
+    tasks: list[tuple[str, int]] = []
+    afterwards: list[tuple[str, int]] = []
+    for hierarchy, path, directory in groups:
+        comes_later, name = is_later(hierarchy, later), "tasks"
+        if hierarchy.version == 2:
+            name = "cgroup.procs"
+            if not was_killed and comes_later:
+                later_birth = path, directory
+            elif not was_killed:
+                birth = path, directory
+                continue
+        (afterwards if comes_later else tasks).append((path, open_file(hierarchy, name)))
+    return Entry(birth, tuple(tasks), tuple(afterwards), later_birth)

@@ -60,12 +60,12 @@ class Directory:
 
     def open(self, name: str, flags: int) -> int:
         """Return an fd of a file in it, which the caller owns; never makes one."""
-        path = f"{self.path}/{name}"
         if self.fd < 0:
             raise ValueError(f"the cgroup {self.path} is closed")
         try:
             return os.open(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self.fd)
         except OSError as error:
+            path = f"{self.path}/{name}"
             raise CgroupError(error.errno or 0, f"open {path}", file=path) from None
 
     def read(self, name: str) -> str:
@@ -156,7 +156,6 @@ class Directory:
 
     def write(self, name: str, value: str, controller: str | None = None) -> None:
         """Put a value into a file with a single write, as the kernel wants it."""
-        path = f"{self.path}/{name}"
         try:
             fd = self.open(name, os.O_WRONLY)
             try:
@@ -164,6 +163,7 @@ class Directory:
             finally:
                 os.close(fd)
         except OSError as error:
+            path = f"{self.path}/{name}"
             raise CgroupError(
                 error.errno or 0,
                 f"write {value!r} to {path}",

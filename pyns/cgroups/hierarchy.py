@@ -33,6 +33,9 @@ class Hierarchy:
     root: str
     name: str = ""
 
+    def __hash__(self) -> int:  # of all of it would take four times as long
+        return hash(self.mount_point)
+
     @classmethod
     def mount(
         cls, path: str, *, controllers: Iterable[str] = (), name: str = "", version: int = 1

@@ -8,7 +8,7 @@ import functools
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import NamedTuple
 
 from pyns.cgroups import delegation, moving
@@ -28,12 +28,8 @@ class Place(NamedTuple):
     hierarchy: Hierarchy
     base: str  # a directory that is there, and not ours
     above: tuple[str, ...]  # groups between the base and the new one, made when missing
+    parent: str  # the directory of the last of these, in which the new one is made
     needed: bool  # some limit needs it; otherwise it only counts
-
-    @property
-    def parent(self) -> str:
-        """The directory that the new one is made in."""
-        return "/".join((self.base, *self.above))
 
 
 def places(
@@ -49,18 +45,68 @@ def places(
     Raises:
         CgroupError: a controller that is needed is not there (EOPNOTSUPP).
     """
+    if parents is None and not above:
+        return _default_places(needed)
     bases = default_bases() if parents is None else {h: (path, ()) for h, path in parents.items()}
-    check_offered(needed, tuple(bases), None if parents is None else "The parent")
+    return _places(needed, above, bases, is_default=parents is None)
+
+
+# what was found, and the directory of each place's parent
+_Found = tuple[list[Place], list[tuple[int, int]]]
+_found: dict[tuple[int, frozenset[str]], _Found] = {}
+
+
+def _default_places(needed: set[str]) -> list[Place]:
+    """Return the places below the default parent, as long as they stand without reading mountinfo.
+
+    While the group `pyns` is the directory that it was, its path leads to its hierarchy; and while
+    there is such a group, the kernel leaves the hierarchy its controllers.
+    """
+    key = os.geteuid(), frozenset(needed)
+    places, parents = _found.get(key, ([], []))
+    if not places or _parents(places) != parents:
+        places = _places(needed, (), default_bases(), is_default=True)
+        # who works in his own group may be in another one the next time
+        if all(place.above for place in places) and (parents := _parents(places)):
+            _found[key] = places, parents
+    return places
+
+
+def _parents(places: list[Place]) -> list[tuple[int, int]]:
+    """Return what each parent is; nothing if one is missing."""
+    try:
+        return [(s.st_dev, s.st_ino) for s in [os.stat(place.parent) for place in places]]
+    except OSError:
+        return []
+
+
+def forget() -> None:
+    """Have the places looked for anew, because something is wrong with them."""
+    _found.clear()
+
+
+def _places(
+    needed: set[str],
+    above: tuple[str, ...],
+    bases: Mapping[Hierarchy, tuple[str, tuple[str, ...]]],
+    *,
+    is_default: bool,
+) -> list[Place]:
+    check_offered(needed, tuple(bases), None if is_default else "The parent")
     wanted = needed | _COUNTING
     if not any(hierarchy.version == 2 for hierarchy in bases):
         wanted = wanted | {"freezer"}  # to kill; v2 has cgroup.kill
     return [
-        Place(hierarchy, base, (*first, *above), bool(needed.intersection(hierarchy.controllers)))
+        Place(
+            hierarchy,
+            base,
+            (*first, *above),
+            "/".join((base, *first, *above)),
+            needed=not needed.isdisjoint(hierarchy.controllers),
+        )
         for hierarchy, (base, first) in bases.items()
         # below a parent in all of its hierarchies: else the child would be out of the limits there
-        if parents is not None
-        or hierarchy.version == 2
-        or wanted.intersection(hierarchy.controllers)
+        if not is_default or hierarchy.version == 2 or wanted.intersection(hierarchy.controllers)
     ]
 
 
@@ -130,9 +176,11 @@ def make(place: Place, name: str, needed: set[str]) -> Directory:
             be handed down to it.
     """
     path = f"{place.parent}/{name}"
+    is_simple = _is_simple(place.hierarchy, needed)
     while True:
         try:
-            _make_above(place, needed)
+            if not is_simple:
+                _make_above(place, needed)
             _mkdir(path)
             break
         except CgroupError as error:
@@ -140,17 +188,30 @@ def make(place: Place, name: str, needed: set[str]) -> Directory:
             # cgroup.procs, there is no hierarchy to try again in
             again = error.errno == errno.ENOENT and os.path.exists(f"{place.base}/cgroup.procs")
             if place.above and again:
+                is_simple = False
                 continue
             remove_above(path)
             raise
-    with ExitStack() as undo:
-        undo.callback(remove_above, path)
-        undo.callback(os.rmdir, path)
+    try:
         directory = Directory(path)
-        undo.callback(directory.close)
+    except BaseException:
+        os.rmdir(path)
+        remove_above(path)
+        raise
+    try:
         _inherit_cpus(place.hierarchy, place.parent, directory)
-        undo.pop_all()
+    except BaseException:
+        directory.remove()
+        remove_above(path)
+        raise
     return directory
+
+
+def _is_simple(hierarchy: Hierarchy, needed: set[str]) -> bool:
+    """Whether the groups above have nothing to hand down, if they are there."""
+    if hierarchy.version == 1:
+        return "cpuset" not in hierarchy.controllers
+    return not _handed_down(hierarchy, needed)
 
 
 # the groups that this process made above others: each goes with the last one in it
@@ -179,8 +240,8 @@ def remove_above(path: str) -> None:
 
     The default parent would be made anew for the next one.
     """
-    parent = os.path.dirname(path)
-    while parent in _made_above and os.path.basename(parent) != DEFAULT_PARENT:
+    parent = path.rpartition("/")[0]
+    while parent in _made_above and not parent.endswith(f"/{DEFAULT_PARENT}"):
         try:
             os.rmdir(parent)
         except OSError:
@@ -221,12 +282,14 @@ def _mkdir_hint(error: int | None, path: str) -> str | None:
     }.get(error or 0)
 
 
+def _handed_down(hierarchy: Hierarchy, needed: set[str]) -> set[str]:
+    return (needed | _COUNTING).intersection(hierarchy.controllers)
+
+
 def _hand_down(hierarchy: Hierarchy, path: str, needed: set[str]) -> None:
     """Have a v2 group hand its controllers down to those below (cgroup.subtree_control)."""
-    if hierarchy.version == 1:
-        return
-    wanted = (needed | _COUNTING).intersection(hierarchy.controllers)
-    if not wanted:
+    wanted = _handed_down(hierarchy, needed)
+    if hierarchy.version == 1 or not wanted:
         return
     with Directory(path) as directory:
         missing = wanted.difference(directory.read("cgroup.subtree_control").split())

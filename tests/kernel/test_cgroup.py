@@ -371,6 +371,31 @@ def test_default_parent_is_made_by_processes_at_once() -> None:
         assert [process.communicate()[1] for process in many] == [b""] * 4
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.usefixtures("root_only", "namespaces")
+def test_default_parent_is_looked_for_anew_when_its_hierarchy_is_mounted_elsewhere(
+    tmp_path: Path,
+) -> None:
+    code = """if True:
+        import subprocess, sys
+        from pyns import Limits
+        from pyns.cgroups import Cgroup, hierarchies
+        [pids] = [h for h in hierarchies() if "pids" in h.controllers]
+        for new_place in (None, None, sys.argv[1]):
+            if new_place is not None:
+                subprocess.run(["mount", "--move", pids.mount_point, new_place], check=True)
+            with Cgroup.create(limits=Limits(pids_max=10)) as group:
+                top = new_place or pids.mount_point
+                print([path for path in group.paths if path.startswith(top)])
+    """
+    argv = [sys.executable, "-P", "-c", code, str(tmp_path)]
+    done = run(Container(namespaces=Namespace.MOUNT), argv, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    before, again, after = done.stdout.splitlines()
+    assert before.count("/pyns/") == again.count("/pyns/") == 1
+    assert after.startswith(f"['{tmp_path}/pyns/")
+
+
 def test_process_has_the_group_and_forgets_nothing(group: Cgroup) -> None:
     with Process(["true"], container=inside(group)) as process:
         assert process.cgroup is group

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -146,7 +147,8 @@ class TestFreeze:
 
     def test_who_comes_after_a_kill_of_nobody_is_born_there(self, group: Cgroup) -> None:
         group.kill()
-        with group.open_entry() as entry:
+        with ExitStack() as files:
+            entry = group.open_entry((), files)
             assert (entry.birth is not None) == any(h.version == 2 for h in group._directories)
         assert run(inside(group), ["true"]).returncode == 0
 

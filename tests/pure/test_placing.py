@@ -117,6 +117,7 @@ def test_a_parent_without_controllers_is_said_to_have_none() -> None:
 def test_making_a_group_ends_where_no_cgroup_is_mounted(tmp_path: Path) -> None:
     # as below a v2 hierarchy that something was mounted over since
     hierarchy = Hierarchy(2, ("memory",), str(tmp_path), "/")
-    place = placing.Place(hierarchy, str(tmp_path), ("pyns",), needed=False)
+    base = str(tmp_path)
+    place = placing.Place(hierarchy, base, ("pyns",), f"{base}/pyns", needed=False)
     with pytest.raises(CgroupError, match="ENOENT"):
         placing.make(place, "group", set())
