@@ -2,6 +2,7 @@
 #include "shim.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "raw.h"
@@ -246,6 +247,25 @@ static void clone_and_wait(struct clone_args *args, struct child *child)
 	note_time(child, child->count);
 	take_outcome(child, pid);
 	take_back_memory(hides, in_turn, child->report->pid);
+}
+
+int take_ending(int pid, int flags, struct ending *ending)
+{
+	struct rusage usage;
+	int status, r;
+
+	if (ending->pid != 0)
+		return ending->pid;
+	r = wait4(pid, &status, flags, &usage);
+	if (r <= 0)
+		return r < 0 ? -errno : 0;
+	ending->pid = r;
+	ending->status = status;
+	ending->user_us =
+	    (uint64_t)usage.ru_utime.tv_sec * 1000000 + (uint64_t)usage.ru_utime.tv_usec;
+	ending->system_us =
+	    (uint64_t)usage.ru_stime.tv_sec * 1000000 + (uint64_t)usage.ru_stime.tv_usec;
+	return r;
 }
 
 int wait_for_child(struct report *report)

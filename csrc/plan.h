@@ -157,6 +157,17 @@ int spawn(const char *steps, size_t steps_size, const char *text, size_t text_si
 int wait_for_child(struct report *report);
 void let_go(struct report *report, int error);
 
+/* How a process ended: kept, because a signal handler that raises takes away what a call returns. */
+struct ending {
+	int32_t pid; /* 0 until then */
+	int32_t status;
+	uint64_t user_us;
+	uint64_t system_us;
+};
+
+/* wait4(2), once for all. Returns the pid, 0 while it runs (WNOHANG), or -errno. */
+int take_ending(int pid, int flags, struct ending *ending);
+
 /* What the calling thread does with its own namespaces and mounts. Each returns 0 or -errno. */
 int thread_setns(int fd, uint64_t namespaces);
 int thread_unshare(uint64_t namespaces);

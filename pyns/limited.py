@@ -12,7 +12,6 @@ from pyns.deadline import Deadline
 from pyns.exceeded import CpuTimeExpired, OutputExceeded, TimeoutExpired
 from pyns.exchange import Exchange, decode
 from pyns.reason import Reason
-from pyns.signals import signals_blocked
 from pyns.usage import Usage
 
 
@@ -92,9 +91,9 @@ class LimitedPopen(subprocess.Popen[Any]):
         return Deadline(self.args, timeout, cpu_time, self._cpu_seconds, self._cpus())
 
     def _wait(self, timeout: float | None) -> int:
-        if self._pidfd < 0:
+        if timeout is None or self._pidfd < 0:
             super()._wait(timeout)  # type: ignore[misc]
-        else:  # subprocess would look again and again, and lose the status to a handler that raises
+        else:  # subprocess would look again and again
             self._wait_until(Deadline(self.args, timeout))
         self._settle(blocking=True)
         assert self.returncode is not None
@@ -110,15 +109,9 @@ class LimitedPopen(subprocess.Popen[Any]):
             if self._pidfd >= 0 and not poll.poll(None if left is None else math.ceil(left * 1000)):
                 left = deadline.left()
                 continue
-            with signals_blocked(), self._waitpid_lock:  # type: ignore[attr-defined]
+            with self._waitpid_lock:  # type: ignore[attr-defined]
                 if self.returncode is None:
-                    self._reap(0)
-
-    def _reap(self, wait_flags: int) -> None:
-        """Take its status if it has ended, with `_waitpid_lock`; signals are blocked."""
-        pid, status = self._try_wait(wait_flags)
-        if pid == self.pid:
-            self._handle_exitstatus(status)  # type: ignore[attr-defined]
+                    self._handle_exitstatus(self._try_wait(0)[1])  # type: ignore[attr-defined]
 
     def communicate(
         self,

@@ -28,6 +28,30 @@ def new_report() -> Any:
     return ffi.new("struct report *", {"pid": -1, "pidfd": -1})
 
 
+def new_ending() -> Any:
+    """Return the struct ending that `take_ending` fills in; its pid is 0 until then."""
+    return ffi.new("struct ending *")
+
+
+def take_ending(pid: int, flags: int, ending: Any) -> int:
+    """Wait for the end of a child, of which a handler that raises takes nothing away.
+
+    Args:
+        pid: the child.
+        flags: as for waitpid.
+        ending: from `new_ending`. When there is something in it, nothing is waited for.
+
+    Returns:
+        The pid; 0 if it runs, with WNOHANG.
+
+    Raises:
+        ChildProcessError: somebody else has reaped it (ECHILD).
+    """
+    while (result := lib.take_ending(pid, flags, ending)) == -errno.EINTR:
+        pass  # a handler has run
+    return _checked(result)
+
+
 def time_steps(report: Any, count: int) -> Any:
     """Have a spawn note when each step begins; return where, to be kept until it is over."""
     report.times = times = ffi.new("uint64_t[]", count + 1)

@@ -12,11 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from resource import struct_rusage
 from types import TracebackType
 from typing import Any
 
-from pyns import log
+from pyns import log, marshal
 from pyns.cgroups import Cgroup, Stats
 from pyns.cgroups.meter import Meter, Run
 from pyns.command import (
@@ -89,11 +88,11 @@ class Process(LimitedPopen):
 
     _pidfd = -1
     _told = -1  # fd on which its init tells how the program ended
+    _told_status: int | None = None
     _owner = -1  # pid of the process that it is a child of
     _private_cgroup: Cgroup | None = None
     _companions: Companions | None = None
     _run: Run | None = None  # in the group that it was given
-    _rusage: struct_rusage | None = None
     _usage: Usage | None = None
     _settled = False
     _killed = False  # by us
@@ -115,6 +114,7 @@ class Process(LimitedPopen):
         self._is_plain = container is None
         self._size, self._is_timed = parse_size(terminal), timing
         self._settle_lock = threading.Lock()
+        self._ending = marshal.new_ending()
         try:
             # What a signal handler raises comes before the program is there, or when it is known
             # here; subprocess's own fds would be lost in between.
@@ -158,7 +158,7 @@ class Process(LimitedPopen):
     def usage(self) -> Usage | None:
         """What it has used; None until its end was noticed (poll, wait, communicate, with)."""
         if self._usage is None and self._settled:
-            self._usage = of_process(self._wall, self._rusage)
+            self._usage = of_process(self._wall, self._ending)
         return self._usage
 
     @property
@@ -284,13 +284,17 @@ class Process(LimitedPopen):
                 failure.hint = "The OOM killer took it: no program starts within this memory_max"
 
     def _internal_poll(self, _deadstate: int | None = None, **_: Any) -> int | None:
-        # as subprocess, but by wait4; a handler that raises takes neither lock nor status away
-        with signals_blocked():
-            if self.returncode is None and self._waitpid_lock.acquire(False):  # type: ignore[attr-defined]
-                try:
-                    self._reap(os.WNOHANG)
-                finally:
-                    self._waitpid_lock.release()  # type: ignore[attr-defined]
+        # as subprocess, but a handler that raises does not leave the lock taken
+        if self.returncode is None:
+            with signals_blocked():
+                if self._waitpid_lock.acquire(False):  # type: ignore[attr-defined]
+                    try:
+                        if self.returncode is None:
+                            pid, status = self._try_wait(os.WNOHANG)
+                            if pid == self.pid:
+                                self._handle_exitstatus(status)
+                    finally:
+                        self._waitpid_lock.release()  # type: ignore[attr-defined]
         self._settle(blocking=False)
         return self.returncode
 
@@ -315,26 +319,23 @@ class Process(LimitedPopen):
 
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
         try:
-            if sys.is_finalizing():  # wait4 imports a module, which is too late then
-                pid, status = os.waitpid(self.pid, wait_flags)
-            else:
-                pid, status, rusage = os.wait4(self.pid, wait_flags)
-                if pid == self.pid:
-                    self._rusage = rusage
+            pid = marshal.take_ending(self.pid, wait_flags, self._ending)
         except ChildProcessError:  # reaped by somebody else, its status is lost
-            pid, status = self.pid, 0
-        return pid, self._status_of_program(status) if pid == self.pid else status
+            return self.pid, self._status_of_program(0)
+        return pid, self._status_of_program(self._ending.status) if pid else 0
 
     def _status_of_program(self, status: int) -> int:
         """Return what its init has told: PID 1 can't end by a signal of its own. Else `status`."""
         if self._told < 0 or self._owner != os.getpid():  # a forked child must not read it
             return status
-        told = read_status(self._told)
-        return status if told is None else told
+        with signals_blocked():  # it can be read once
+            if self._told_status is None:
+                self._told_status = read_status(self._told)
+        return status if self._told_status is None else self._told_status
 
     def _handle_exitstatus(self, sts: int, *_: Any) -> None:
-        super()._handle_exitstatus(sts)  # type: ignore[misc]
         self._note_wall()
+        super()._handle_exitstatus(sts)  # type: ignore[misc]
         log.debug("pid %d ended after %.6f s: %d", self.pid, self._wall, self.returncode)
 
     def _note_wall(self) -> None:

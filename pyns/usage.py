@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from resource import struct_rusage
+from typing import Any
 
 from pyns.cgroups import Stats
 
@@ -47,12 +47,12 @@ class Usage:
     pids_peak: int | None = None
 
 
-def of_process(wall: float, rusage: struct_rusage | None) -> Usage:
-    """Return that of a process and the children that it waited for."""
-    if rusage is None:
+def of_process(wall: float, ending: Any) -> Usage:
+    """Return that of a process and the children that it waited for, from its struct ending."""
+    if not ending.pid:
         return Usage(wall_seconds=wall)
     # not ru_maxrss: a vfork child's begins with the resident size of its parent
-    user, system = rusage.ru_utime, rusage.ru_stime
+    user, system = ending.user_us / 1e6, ending.system_us / 1e6
     return Usage(
         wall_seconds=wall, cpu_seconds=user + system, user_seconds=user, system_seconds=system
     )
