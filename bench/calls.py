@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import ctypes
 import fcntl
 import importlib.util
@@ -9,13 +11,14 @@ import os
 import socket
 import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from importlib.metadata import version as version_of
 
 from bench.floor import FloorMount, Start, expect_success
 from bench.isolation import EVERY, HOSTNAME, own_id_maps
 from bench.subject import Subject, first_line
-from pyns import Namespace, clone_into, run
+from pyns import Namespace, aio, clone_into, run
 
 
 class BareC(Subject):
@@ -88,6 +91,42 @@ class PosixSpawn(Subject):
             expect_success(status)
 
         return start
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    atexit.register(loop.close)
+    return loop
+
+
+def _in_loop(create: Callable[[], Awaitable[asyncio.subprocess.Process]]) -> Start:
+    async def one() -> None:
+        expect_success(await (await create()).wait())
+
+    return lambda: _loop().run_until_complete(one())
+
+
+class Aio(CloneInto):
+    """pyns.aio."""
+
+    name = "pyns.aio"
+    differences = "aio.create_subprocess_exec(container, *args) and wait, in a loop that is there."
+
+    def prepare(self, namespaces: Namespace, argv: Sequence[str]) -> Start:
+        container = self.place.container(namespaces)
+        return _in_loop(lambda: aio.create_subprocess_exec(container, *argv))
+
+
+class AsyncioExec(Subject):
+    """asyncio.create_subprocess_exec."""
+
+    name = "asyncio"
+    differences = "Isolates nothing. create_subprocess_exec and wait, in a loop that is there."
+    makes = Namespace(0)
+
+    def prepare(self, namespaces: Namespace, argv: Sequence[str]) -> Start:  # noqa: ARG002
+        return _in_loop(lambda: asyncio.create_subprocess_exec(*argv))
 
 
 class PreexecFn(Subject):

@@ -53,6 +53,7 @@ def suite(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
     for directory in ("proc", "dev", "m"):  # pyns would make them, but only the first time
         (root / directory).mkdir()
     (root / "f").touch()
+    root.chmod(0o755)  # for one who gives the program another uid
     try:
         compile_c(root / "probe", ["probe.c"], "-static")
         sources = ["limit.c", "limit_helper.c", "limit_mounts.c"]

@@ -24,6 +24,7 @@ class Subject:
         pid: of the program, inside a new PID namespace.
         sets_hostname: whether it sets one, in a new UTS namespace.
         brings_loopback_up: whether it does, in a new NET namespace.
+        enters_root: whether the directory itself becomes /; else it is bound below another.
     """
 
     name: ClassVar[str]
@@ -34,6 +35,7 @@ class Subject:
     pid: ClassVar[int] = 1
     sets_hostname: ClassVar[bool] = True
     brings_loopback_up: ClassVar[bool] = True
+    enters_root: ClassVar[bool] = True
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -60,4 +62,4 @@ def first_line(command: Sequence[str]) -> str:
     """Return the first line that a command says, if it succeeds."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines() if done.returncode == 0 else []
-    return lines[0] if lines else "not told"
+    return lines[0] if lines else "it tells no version"

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from bench.calls import BareC, BenchExec, CloneInto, PosixSpawn, PreexecFn, Run, SubprocessRun
+from bench.calls import (
+    Aio,
+    AsyncioExec,
+    BareC,
+    BenchExec,
+    CloneInto,
+    PosixSpawn,
+    PreexecFn,
+    Run,
+    SubprocessRun,
+)
 from bench.isolation import SETS
 from bench.subject import Subject
-from bench.tools import Bwrap, Crun, Minijail, MkosiSandbox, Nsjail, Runc, Unshare
+from bench.tools import Bwrap, Crun, Isolate, Minijail, MkosiSandbox, Nsjail, Runc, Unshare
 
 SUBJECTS: tuple[type[Subject], ...] = (
     BareC,  # the first: what the others are held against
     CloneInto,
     Run,
+    Aio,
     SubprocessRun,
     PosixSpawn,
+    AsyncioExec,
     PreexecFn,
     Unshare,
     Bwrap,
     Nsjail,
     Minijail,
+    Isolate,
     Crun,
     Runc,
     BenchExec,

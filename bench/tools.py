@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from typing import ClassVar
 
 from bench.bundle import write_bundle
@@ -95,15 +97,17 @@ class Nsjail(Tool):
     name = "nsjail"
     program = "nsjail"
     differences = (
-        "Less: no time namespace. More: its own exec, a process that stays outside and waits, a "
-        "tmpfs to build the root in, no_new_privs, a new session, limits on resources."
+        "More: its own exec, a process that stays outside and waits, a tmpfs to build the root "
+        "in, no_new_privs, a new session. Without its niceness of 19 and its rlimits."
     )
-    makes = EVERY & ~Namespace.TIME
     always = Namespace.MOUNT
 
     def options(self, namespaces: Namespace, argv: Sequence[str]) -> list[str]:
-        left = self.makes & ~namespaces
+        left = self.makes & ~namespaces & ~Namespace.TIME
         options = [f"--disable_clone_new{_CLONE[kind]}" for kind in left]
+        if Namespace.TIME in namespaces:
+            options.append("--enable_clone_newtime")
+        options += ["--nice_level", "0", "--disable_rlimits"]
         options += ["-Mo", "-Q", "--chroot", str(self.place.root), "--rw", "--proc_rw"]
         options += ["--hostname", HOSTNAME, "--cwd", "/", "--keep_env", "--keep_caps"]
         options += ["--user", str(os.geteuid()), "--group", str(os.getegid())]
@@ -126,6 +130,50 @@ class Minijail(Tool):
             uids, gids = own_id_maps()
             options += [f"-m{uids}", f"-M{gids}"]
         return [*options, "--", *argv]
+
+
+class Isolate(Tool):
+    name = "isolate"
+    program = "isolate"
+    differences = (
+        "Less: no uts, user, cgroup, time namespace; chroot. More: its own exec, a process "
+        "outside that waits, one inside as PID 1, a tmpfs that the directory is bound into, a "
+        "uid of the box's own, all capabilities dropped, rlimits, seccomp. Its box is made before."
+    )
+    makes = Namespace.PID | Namespace.MOUNT | Namespace.IPC | Namespace.NET
+    always = Namespace.PID | Namespace.MOUNT | Namespace.IPC
+    pid = 2
+    enters_root = False
+    limits: ClassVar[Sequence[str]] = ("--processes",)
+
+    def missing(self) -> str | None:
+        try:
+            return super().missing()
+        except subprocess.CalledProcessError as error:
+            return f"does not run here: {error.stderr.strip()}"
+
+    def options(self, namespaces: Namespace, argv: Sequence[str]) -> list[str]:
+        options = self.options_of(FIRST_BOX, argv)
+        return options if Namespace.NET in namespaces else ["--share-net", *options]
+
+    def options_of(self, box: int, argv: Sequence[str]) -> list[str]:
+        """Return those of one of the boxes, in each of which one program runs at a time."""
+        directories = [f"box={new_box(box)}/box:rw", f"bench={self.place.root}:rw", "proc=proc:fs"]
+        options = [f"--box-id={box}", "--silent", "--full-env", "--no-default-dirs", *self.limits]
+        options += [f"--dir={rule}" for rule in directories]
+        return [*options, "--run", "--", *(f"/bench{path}" for path in argv)]
+
+
+FIRST_BOX = 900  # of those that it can have, 1000 usually: not one that is likely to be in use
+
+
+@cache
+def new_box(box: int) -> str:
+    """Make a box of isolate's, until this process ends; return its directory."""
+    command = ["isolate", f"--box-id={box}"]
+    made = subprocess.run([*command, "--init"], capture_output=True, text=True, check=True)
+    atexit.register(subprocess.run, [*command, "--cleanup"], check=False)
+    return made.stdout.strip()
 
 
 class MkosiSandbox(Tool):
