@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
+import random
+import statistics
 import struct
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import pytest
 
 from bench.apart import processes, threads
-from bench.floor import FloorMount, Start, compile_c, expect_success
-from bench.isolation import BASE, HOSTNAME
-from bench.kinds import pyns_start
+from bench.floor import Start, expect_success
+from bench.isolation import BASE
+from bench.judges import JUDGES, LIMITS, boxes, judges
 from bench.rounds import Rounds
+from bench.seen import cgroups_of_caller, report
 from bench.suite import Record, Suite
 from pyns import CgroupError, Container, Limits, aio
-from pyns.cgroups import Cgroup, hierarchies, limiting
+from pyns.cgroups import Cgroup
 
 pytestmark = pytest.mark.timeout(1800)
 
 WORKERS, RUNS = 16, 100
-LIMITS = Limits(memory_max="64M", pids_max=16)
+CYCLES = 5  # that the runs are shared out to
+FEWER = 5  # times fewer runs of one that takes a tenth of a second for each
 FOR_ALL = Limits(memory_max="1G", pids_max=1024)
 IN_FLIGHT, TICK = 50, 0.01
-SUBJECTS = ("bare C", "pyns", "pyns, init=True", "pyns, one group", "bwrap, in bare C's group")
+PAIRS = [
+    (name, kind)
+    for kind in ("threads", "processes", "asyncio")
+    for name in JUDGES
+    if (name.startswith("pyns") if kind == "asyncio" else (name, kind) != ("BenchExec", "threads"))
+]
 
 
 @dataclass
@@ -37,18 +43,25 @@ class Batch(Rounds):
     """Rounds that went on side by side.
 
     Attributes:
-        wall: seconds that all of them took.
+        walls: of each batch, the seconds of all workers that one run took.
     """
 
-    wall: float = 0.0
+    walls: list[float] = field(default_factory=list)
+
+    def add(self, more: Rounds) -> None:
+        """Take a batch in that was measured later."""
+        assert isinstance(more, Batch)
+        super().add(more)
+        self.walls += more.walls
 
     def figures(self, floor: Rounds | None = None) -> dict[str, float]:
         """Return what one run took, and how many there were in a second; beside the floor's."""
         figures = super().figures()
-        figures["per_second"] = len(self.total) / self.wall
+        figures["per_second"] = 1 / statistics.mean(self.walls)
         if isinstance(floor, Batch):
-            ratio = (self.wall / len(self.total)) / (floor.wall / len(floor.total))
-            figures |= {"ratio": ratio, "ratio_of_minima": ratio}
+            pairs = zip(self.walls, floor.walls, strict=True)
+            figures["ratio"] = statistics.median(own / other for own, other in pairs)
+            figures["ratio_of_minima"] = min(self.walls) / min(floor.walls)
         return figures
 
 
@@ -62,78 +75,53 @@ def group() -> Iterator[Cgroup]:
         yield made
 
 
-class BareC:
-    """judge.c, with a group of its own for each worker."""
-
-    def __init__(self, suite: Suite, parent: Cgroup) -> None:
-        sources = ["judge.c", "group.c", "limit.c", "limit_helper.c", "limit_mounts.c"]
-        library = compile_c(suite.place.work / "judge.so", sources, "-shared", "-fPIC", "-pthread")
-        self._judge = ctypes.CDLL(str(library)).judge
-        self._judge.argtypes = (ctypes.c_void_p,) * 6
-        self._parent = parent
-        self._lists: dict[tuple[int, int], list[Any]] = {}
-
-    def start(self, request: ctypes.Structure) -> Start:
-        """Return what starts a program in a group that is made for it."""
-
-        def start() -> None:
-            worker = os.getpid(), threading.get_ident()
-            lists = self._lists.get(worker)
-            if lists is None:
-                lists = self._lists[worker] = self._of(f"{worker[0]}-{worker[1]}")
-            status = self._judge(ctypes.addressof(request), *lists)
-            if status < 0:
-                raise OSError(-status, os.strerror(-status), "judge.c")
-            expect_success(status)
-
-        return start
-
-    def _of(self, name: str) -> list[Any]:
-        with Cgroup.create(parent=self._parent, limits=LIMITS) as like:
-            own = [f"{os.path.dirname(path)}/{name}" for path in like.paths]
-        places = {h: p for h in hierarchies() for p in own if p.startswith(f"{h.mount_point}/")}
-        writes = limiting.writes_to_fresh(LIMITS, tuple(places))
-        birth = next((os.fsencode(p) for h, p in places.items() if h.version == 2), None)
-        strings = [
-            [os.fsencode(path) for path in own],
-            [os.fsencode(f"{places[hierarchy]}/{write.file}") for hierarchy, write in writes],
-            [write.value.encode() for _, write in writes],
-            [os.fsencode(f"{p}/tasks") for h, p in places.items() if h.version == 1],
-        ]
-        arrays = [(ctypes.c_char_p * (len(each) + 1))(*each, None) for each in strings]
-        return [*arrays, ctypes.c_char_p(birth)]
+def check(suite: Suite, group: Cgroup, name: str) -> None:
+    """Assert that a judge has its program where its limits are."""
+    seen = report(suite.place, BASE, lambda argv: judges(suite, group, argv, 1)[name])
+    in_group = seen["cgroups"] != cgroups_of_caller()
+    assert in_group == (name != "isolate"), f"{name}: {seen['cgroups']}"
 
 
-def boxes(suite: Suite, group: Cgroup) -> dict[str, Container]:
-    """Return the containers of pyns's subjects."""
-    box = replace(suite.place.container(BASE), limits=LIMITS)
-    return {
-        "pyns": box,
-        "pyns, init=True": replace(box, init=True),
-        "pyns, one group": replace(box, limits=None, cgroup=group),
-    }
-
-
-def starts(suite: Suite, group: Cgroup) -> dict[str, Start]:
-    """Return what starts each subject that is here."""
+def batches(suite: Suite, group: Cgroup) -> dict[tuple[str, str], Batch]:
+    """Measure each judge with all workers at once, of each kind; the batches in turn."""
     suite.need(BASE)
-    place, floor = suite.place, BareC(suite, group)
-    argv = [place.probe(BASE)]
-    request = place.floor.request(
-        argv,
-        namespaces=BASE,
-        root=place.root,
-        hostname=HOSTNAME,
-        mounts=[FloorMount("PROC", "/proc")],
-    )
-    found = {"bare C": floor.start(request)}
-    found |= {name: pyns_start(box, argv) for name, box in boxes(suite, group).items()}
-    if "bwrap" not in suite.missing:
-        bwrap: Any = suite.subject("bwrap")
-        found["bwrap, in bare C's group"] = floor.start(
-            place.floor.request(bwrap.command(BASE, argv))
-        )
-    return found
+    argv = [suite.place.probe(BASE)]
+    starts = judges(suite, group, argv, WORKERS)
+    containers = boxes(suite.place, group)
+    for name in starts:
+        check(suite, group, name)
+    cycles = min(CYCLES, suite.scale.rounds)
+    count = min(RUNS, suite.scale.rounds) // cycles
+    scene = {(name, kind): Batch() for name, kind in PAIRS if name in starts}
+    order, shuffled = list(scene), random.Random(0)
+    with suite.progress.of("workers", cycles) as tell:
+        for cycle in range(cycles):
+            tell(cycle)
+            shuffled.shuffle(order)
+            for name, kind in order:
+                if kind == "asyncio":
+                    batch = in_a_loop(containers[name], argv, count)
+                else:
+                    runs = count if name != "BenchExec" else max(1, count // FEWER)
+                    batch = side_by_side(starts[name], kind, runs)
+                scene[name, kind].add(batch)
+    return scene
+
+
+def side_by_side(start: Start, kind: str, count: int) -> Batch:
+    """Measure all workers, threads or processes, at once."""
+    reading, writing = os.pipe()
+    with open(reading, "rb") as file:
+        with (threads if kind == "threads" else processes)(
+            WORKERS, timed(start, count, writing)
+        ) as go:
+            begin = time.monotonic()
+            go()
+            wall = time.monotonic() - begin
+        os.close(writing)
+        took = [seconds for (seconds,) in struct.iter_unpack("d", file.read())]
+    assert len(took) == WORKERS * count
+    return Batch(took, walls=[wall / len(took)])
 
 
 def timed(start: Start, count: int, writing: int) -> Start:
@@ -150,62 +138,40 @@ def timed(start: Start, count: int, writing: int) -> Start:
     return work
 
 
-def side_by_side(suite: Suite, group: Cgroup, kind: str) -> dict[str, Batch]:
-    """Measure each subject with all workers, threads or processes, at once."""
-    count = min(RUNS, suite.scale.rounds)
-    how = threads if kind == "threads" else processes
-    scene = {}
-    for name, start in starts(suite, group).items():
-        reading, writing = os.pipe()
-        with open(reading, "rb") as file:
-            with how(WORKERS, timed(start, count, writing)) as go:
-                begin = time.monotonic()
-                go()
-                wall = time.monotonic() - begin
-            os.close(writing)
-            took = [seconds for (seconds,) in struct.iter_unpack("d", file.read())]
-        assert len(took) == WORKERS * count
-        scene[name] = Batch(took, wall=wall)
-    return scene
+def in_a_loop(box: Container, argv: list[str], count: int) -> Batch:
+    """Measure all workers as tasks of one loop."""
+    took: list[float] = []
 
-
-def in_a_loop(suite: Suite, group: Cgroup) -> dict[str, Batch]:
-    """Measure pyns's with all workers as tasks of one loop."""
-    suite.need(BASE)
-    argv, count = [suite.place.probe(BASE)], min(RUNS, suite.scale.rounds)
-
-    async def work(box: Container, took: list[float]) -> None:
+    async def work() -> None:
         for _ in range(count):
             begin = time.monotonic()
             process = await aio.create_subprocess_exec(box, *argv)
             expect_success(await process.wait())
             took.append(time.monotonic() - begin)
 
-    async def all_of_them(box: Container, took: list[float]) -> None:
-        await asyncio.gather(*(work(box, took) for _ in range(WORKERS)))
+    async def all_of_them() -> None:
+        await asyncio.gather(*(work() for _ in range(WORKERS)))
 
-    scene = {}
-    for name, box in boxes(suite, group).items():
-        took: list[float] = []
-        begin = time.monotonic()
-        asyncio.run(all_of_them(box, took))
-        scene[name] = Batch(took, wall=time.monotonic() - begin)
-    return scene
+    begin = time.monotonic()
+    asyncio.run(all_of_them())
+    return Batch(took, walls=[(time.monotonic() - begin) / len(took)])
 
 
-@pytest.mark.parametrize("kind", ["threads", "processes", "asyncio"])
-@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.parametrize(("subject", "kind"), PAIRS)
 def test_workers(suite: Suite, record: Record, group: Cgroup, subject: str, kind: str) -> None:
+    scene = suite.once("workers", lambda: batches(suite, group))
+    if (subject, kind) not in scene:
+        pytest.skip(f"{subject} is not here, or not for these hierarchies")
     # a loop is one thread: beside the floor in threads
-    of_floor = "threads" if kind == "asyncio" else kind
-    floor = suite.once(f"workers, {of_floor}", lambda: side_by_side(suite, group, of_floor))
-    scene = floor
-    if kind == "asyncio":
-        scene = suite.once("workers, asyncio", lambda: in_a_loop(suite, group))
-    if subject not in scene:
-        pytest.skip(f"{subject} is not here, or runs in no loop")
-    name = f"{WORKERS} workers, {kind}"
-    record(name, subject, scene[subject], floor["bare C"], sweep="workers")
+    floor = scene["bare C", "threads" if kind == "asyncio" else kind]
+    record(
+        f"{WORKERS} workers, {kind}",
+        subject,
+        scene[subject, kind],
+        floor,
+        sweep="workers",
+        does=JUDGES[subject],
+    )
 
 
 async def service(box: Container, runs: int) -> list[float]:
