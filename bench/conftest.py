@@ -15,7 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench import expected, table
 from bench.floor import Floor, compile_c
 from bench.isolation import Place
-from bench.rounds import Rounds
+from bench.rounds import Rounds, quotient
 from bench.scales import SCALES, Scale
 from bench.suite import Record, Suite
 
@@ -70,7 +70,12 @@ def record(request: pytest.FixtureRequest) -> Record:
     """Report what was measured of a subject as a benchmark of pytest-benchmark."""
 
     def record(
-        group: str, subject: str, measured: Rounds, floor: Rounds | None = None, **more: Any
+        group: str,
+        subject: str,
+        measured: Rounds,
+        floor: Rounds | None = None,
+        first: Rounds | None = None,  # of the sweep
+        **more: Any,
     ) -> None:
         # The rounds have been run, in turn with those of others: they are told to the plugin by
         # a clock that plays them back.
@@ -79,6 +84,8 @@ def record(request: pytest.FixtureRequest) -> Record:
         benchmark: BenchmarkFixture = request.getfixturevalue("benchmark")
         benchmark.group = group
         figures = measured.figures(floor)
+        if first is not None:
+            figures["growth"] = quotient(measured.total, first.total)
         entry = {"group": group, "subject": subject, "figures": figures, **more}
         benchmark.extra_info.update(entry, **machine())
         benchmark.pedantic(  # type: ignore[no-untyped-call]  # the plugin is typed only in part

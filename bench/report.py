@@ -76,13 +76,18 @@ def growth(page: Page, run: Run, sweep: str, heading: str, axis: str, text: str)
     series = _lines(entries, lambda entry: _microseconds(entry, "median")[0])
     page.say(f"## {heading}", text)
     page.show(sweep.replace(" ", "-"), heading, plot.lines(heading, axis, "µs, median", series))
-    _by_point(page, axis, series)
+    _by_point(page, f"µs, by {axis}", series)
+    if "growth" in entries[0]["figures"]:
+        page.say("Times what it is at the first point, pair by pair:")
+        _by_point(page, axis, _lines(entries, lambda entry: entry["figures"]["growth"]), ".2f")
+    page.say("Times the floor at the same point:")
+    _by_point(page, axis, _lines(entries, lambda entry: entry["figures"]["ratio"]), ".2f")
 
 
-def _by_point(page: Page, axis: str, series: dict[str, list[Any]]) -> None:
+def _by_point(page: Page, axis: str, series: dict[str, list[Any]], shape: str = ".0f") -> None:
     points = list(dict.fromkeys(x for line in series.values() for x, _ in line))
     rows = (
-        [name, *(f"{dict(line)[x]:.0f}" if x in dict(line) else "" for x in points)]
+        [name, *(format(dict(line)[x], shape) if x in dict(line) else "" for x in points)]
         for name, line in series.items()
     )
     page.table([axis, *map(str, points)], rows)
@@ -100,7 +105,13 @@ def spawners(page: Page, run: Run) -> None:
         heading,
         plot.lines(heading, "spawners", "starts per second", series, logarithmic=False),
     )
-    _by_point(page, "spawners", series)
+    _by_point(page, "per second, by spawners", series)
+    page.say("Times what one does, pair by pair:")
+    _by_point(
+        page, "spawners", _lines(entries, lambda entry: 1 / entry["figures"]["growth"]), ".2f"
+    )
+    page.say("Time of a start, times the floor's of the same number and kind:")
+    _by_point(page, "spawners", _lines(entries, lambda entry: entry["figures"]["ratio"]), ".2f")
 
 
 def marginal(page: Page, run: Run, sweep: str, heading: str, text: str) -> None:
@@ -156,6 +167,15 @@ def others(page: Page, run: Run) -> None:
         ("group", "Making and removing a cgroup", "With limits on memory, pids and cpu.", FIGURES),
         ("init", "With an init", "The program is its child, not PID 1 itself.", FIGURES),
         (
+            "workers",
+            "Many workers, under limits",
+            "16 workers, each with 100 short programs that have limits on memory and processes. "
+            "*Per second* is of all; *times the floor* what a run takes of their time, against "
+            "bare C's (for asyncio: in threads), batch by batch. A tick of 10 ms: how late it was, "
+            "with 50 runs in flight in its loop, a third of them cancelled.",
+            FIGURES,
+        ),
+        (
             "cold",
             "The first start",
             "Of a new interpreter, beside the import (pyns: a default container); and with other "
@@ -167,7 +187,12 @@ def others(page: Page, run: Run) -> None:
         if entries:
             page.say(f"## {heading}", text)
         for group in dict.fromkeys(entry["group"] for entry in entries):
+            if sweep in ("workers", "cold"):
+                page.say(f"### {group}")
             page.figures([entry for entry in entries if entry["group"] == group], columns)
+        does = {entry["subject"]: entry["does"] for entry in entries if "does" in entry}
+        if does:
+            page.lines += [*(f"- **{name}**: {text}" for name, text in does.items()), ""]
 
 
 def subjects(page: Page, run: Run) -> None:

@@ -61,11 +61,16 @@ class Rounds:
         if self.started:
             figures["started"] = statistics.median(self.started)
         if floor is not None:
-            pairs = list(zip(self.total, floor.total, strict=True))
+            pairs = zip(self.total, floor.total, strict=True)
             figures["ratio_of_minima"] = min(self.total) / min(floor.total)
-            figures["ratio"] = statistics.median(own / other for own, other in pairs)
+            figures["ratio"] = quotient(self.total, floor.total)
             figures["extra"] = statistics.median(own - other for own, other in pairs)
         return figures
+
+
+def quotient(own: Sequence[float], others: Sequence[float]) -> float:
+    """Return the median of the quotients, round by round."""
+    return statistics.median(one / other for one, other in zip(own, others, strict=True))
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

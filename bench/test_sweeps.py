@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import time
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -20,7 +23,7 @@ pytestmark = pytest.mark.timeout(1800)
 
 RANGES = (IdMap(0, 0, 1), IdMap(1, 100_000, 65_536))
 USER = BASE | Namespace.NET | Namespace.USER
-MEMORY_CYCLES = 5  # memory can't be had and let go in every round
+CYCLES = 5  # neither memory nor mounts can be had and let go in every round
 PER_ROUND = 10  # starts of each spawner
 
 
@@ -46,10 +49,10 @@ def by_memory(suite: Suite) -> dict[int, Scene]:
     starts = suite.ready(BASE, "bare C", "pyns", "preexec_fn") | with_ranges(suite)
     sizes = [size for size in suite.scale.axes["megabytes"] if size <= available_megabytes()]
     scenes: dict[int, Scene] = {size: {name: Rounds() for name in starts} for size in sizes}
-    for _ in range(min(MEMORY_CYCLES, suite.scale.rounds)):
+    for _ in range(min(CYCLES, suite.scale.rounds)):
         for size in sizes:
             with hold(size):
-                scene = suite.in_turn(f"parent of {size} MB", starts, share=1 / MEMORY_CYCLES)
+                scene = suite.in_turn(f"parent of {size} MB", starts, share=1 / CYCLES)
             for name, rounds in scene.items():
                 scenes[size][name].add(rounds)
     return scenes
@@ -64,30 +67,44 @@ def test_parent(suite: Suite, record: Record, megabytes: int, subject: str) -> N
         pytest.skip(f"{available_megabytes()} MB are available")
     scene = scenes[megabytes]
     floor = scene["bare C, id ranges" if "ranges" in subject else "bare C"]
-    record(f"parent of {megabytes} MB", subject, scene[subject], floor, sweep="memory", x=megabytes)
+    first = next(iter(scenes.values()))[subject]
+    group = f"parent of {megabytes} MB"
+    record(group, subject, scene[subject], floor, first, sweep="memory", x=megabytes)
 
 
-def with_host_mounts(suite: Suite, count: int) -> tuple[int, Scene]:
-    """Measure in a process whose mount namespace, of its own, has so many mounts."""
+def by_host_mounts(suite: Suite) -> dict[int, tuple[int, Scene]]:
+    """Measure in processes whose mount namespaces, of their own, have so many mounts, in turn.
+
+    Returns:
+        How many there were, and the scene, by how many were wanted.
+    """
     starts = suite.ready(BASE, "bare C", "pyns", "unshare(1)", "bwrap")
 
-    def measure() -> tuple[int, Scene]:
+    def measure(count: int) -> tuple[int, Scene]:
         there = have_mounts(count, suite.place.work)
-        return there, suite.in_turn(f"host with {there} mounts", starts, share=1 / 3)
+        return there, suite.in_turn(f"host with {there} mounts", starts, share=1 / 3 / CYCLES)
 
-    found: tuple[int, Scene] = in_child(measure)
+    found: dict[int, tuple[int, Scene]] = {}
+    for _ in range(min(CYCLES, suite.scale.rounds)):
+        for count in suite.scale.axes["host_mounts"]:
+            there, scene = in_child(partial(measure, count))
+            _, all_of_them = found.setdefault(count, (there, {name: Rounds() for name in starts}))
+            for name, rounds in scene.items():
+                all_of_them[name].add(rounds)
     return found
 
 
 @pytest.mark.parametrize("subject", ["bare C", "pyns", "unshare(1)", "bwrap"])
 def test_host_mounts(suite: Suite, record: Record, host_mounts: int, subject: str) -> None:
     suite.subject(subject)
-    there, scene = suite.once(f"{host_mounts} mounts", lambda: with_host_mounts(suite, host_mounts))
+    found = suite.once("host mounts", lambda: by_host_mounts(suite))
+    (there, scene), (_, first) = found[host_mounts], next(iter(found.values()))
     record(
         f"host with {host_mounts} mounts",
         subject,
         scene[subject],
         scene["bare C"],
+        first[subject],
         sweep="host mounts",
         x=there,
     )
@@ -116,31 +133,56 @@ def test_plan(suite: Suite, record: Record, binds: int, subject: str) -> None:
     )
 
 
-def side_by_side(suite: Suite, count: int) -> Scene:
-    """Measure spawners side by side: what a start takes of the time of all."""
-    starts = suite.ready(BASE, "bare C", "pyns", "unshare(1)")
-    scene = {}
-    for name, start in starts.items():
-        for kind in (threads, processes):
-
-            def work(start: Start = start) -> None:
-                for _ in range(PER_ROUND):
-                    start()
-
-            rounds = scene[f"{name}, {kind.__name__}"] = Rounds()
-            with kind(count, work) as go:
-                go()
-                for _ in range(max(1, suite.scale.rounds // 10)):
-                    begin = time.monotonic()
-                    go()
-                    rounds.total.append((time.monotonic() - begin) / (count * PER_ROUND))
-    return scene
+SPAWNERS = ("bare C", "pyns", "unshare(1)")
+KINDS = (processes, threads)  # in this order: a process that has threads is not to be forked
 
 
-@pytest.mark.parametrize("kind", ["threads", "processes"])
-@pytest.mark.parametrize("subject", ["bare C", "pyns", "unshare(1)"])
+def side_by_side(suite: Suite) -> dict[tuple[str, int], Rounds]:
+    """Measure so many spawners side by side, in turn: what a start takes of the time of all."""
+    starts = suite.ready(BASE, *SPAWNERS)
+    rounds = max(1, suite.scale.rounds // 10)
+    shuffled = random.Random(0)
+    with ExitStack() as workers, suite.progress.of("spawners", rounds) as tell:
+        go = {
+            (f"{name}, {kind.__name__}", count): workers.enter_context(
+                kind(count, partial(several, starts[name]))
+            )
+            for kind in KINDS
+            for name in starts
+            for count in suite.scale.axes["spawners"]
+        }
+        measured = {who: Rounds() for who in go}
+        order = list(go)
+        for number in range(-1, rounds):
+            tell(number)
+            shuffled.shuffle(order)
+            for who in order:
+                begin = time.monotonic()
+                go[who]()
+                took = time.monotonic() - begin
+                if number >= 0:
+                    measured[who].total.append(took / (who[1] * PER_ROUND))
+    return measured
+
+
+def several(start: Start) -> None:
+    """Start what a spawner starts in a round."""
+    for _ in range(PER_ROUND):
+        start()
+
+
+@pytest.mark.parametrize("kind", [kind.__name__ for kind in KINDS])
+@pytest.mark.parametrize("subject", SPAWNERS)
 def test_spawners(suite: Suite, record: Record, spawners: int, subject: str, kind: str) -> None:
     suite.subject(subject)
-    scene = suite.once(f"{spawners} spawners", lambda: side_by_side(suite, spawners))
-    name = f"{subject}, {kind}"
-    record(f"{spawners} spawners", name, scene[name], sweep="spawners", x=spawners)
+    scene = suite.once("spawners", lambda: side_by_side(suite))
+    name, one = f"{subject}, {kind}", suite.scale.axes["spawners"][0]
+    record(
+        f"{spawners} spawners",
+        name,
+        scene[name, spawners],
+        scene[f"bare C, {kind}", spawners],
+        scene[name, one],
+        sweep="spawners",
+        x=spawners,
+    )

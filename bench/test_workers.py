@@ -17,7 +17,7 @@ from bench.apart import processes, threads
 from bench.floor import Start, expect_success
 from bench.isolation import BASE
 from bench.judges import JUDGES, LIMITS, boxes, judges
-from bench.rounds import Rounds
+from bench.rounds import Rounds, quotient
 from bench.seen import cgroups_of_caller, report
 from bench.suite import Record, Suite
 from pyns import CgroupError, Container, Limits, aio
@@ -59,8 +59,7 @@ class Batch(Rounds):
         figures = super().figures()
         figures["per_second"] = 1 / statistics.mean(self.walls)
         if isinstance(floor, Batch):
-            pairs = zip(self.walls, floor.walls, strict=True)
-            figures["ratio"] = statistics.median(own / other for own, other in pairs)
+            figures["ratio"] = quotient(self.walls, floor.walls)
             figures["ratio_of_minima"] = min(self.walls) / min(floor.walls)
         return figures
 
