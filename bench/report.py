@@ -176,6 +176,13 @@ def others(page: Page, run: Run) -> None:
             FIGURES,
         ),
         (
+            "commands",
+            "The command line",
+            "From the start of an interpreter to its end. *More*: than one that does nothing, in "
+            "the same round.",
+            ("min", "median", "p99", "extra"),
+        ),
+        (
             "cold",
             "The first start",
             "Of a new interpreter, beside the import (pyns: a default container); and with other "

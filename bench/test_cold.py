@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
+from bench.floor import expect_success
 from bench.isolation import BASE
 from bench.rounds import Rounds
 from bench.suite import Record, Scene, Suite
@@ -21,6 +23,14 @@ PROGRAMS = {
 }
 STARTS = {"pyns": "clone_into(box, argv).wait()", "subprocess": "subprocess.run(argv)"}
 PHASES = ("import", "first start", "second start")
+
+COMMANDS = {
+    "python": ["-c", "pass"],
+    "import subprocess": ["-c", PROGRAMS["subprocess"]],
+    "import pyns": ["-c", "import pyns"],
+    "import what starts, a Container": ["-c", PROGRAMS["pyns"]],
+    "pyns run": ["-m", "pyns", "run", "--"],
+}
 
 
 def empty_caches() -> None:
@@ -57,6 +67,29 @@ def test_first(suite: Suite, record: Record, subject: str, phase: str) -> None:
     scene = suite.once("first", lambda: of_interpreters(suite))
     name = f"{subject}, {phase}"
     record("first start of an interpreter", name, scene[name], sweep="cold")
+
+
+def of_commands(suite: Suite) -> Scene:
+    """Measure interpreters from their start to their end."""
+    suite.need(BASE)
+    program = str(suite.place.root / "probe")  # the others don't look at it
+    starts = {
+        name: partial(start_command, [sys.executable, "-I", *arguments, program])
+        for name, arguments in COMMANDS.items()
+    }
+    return suite.in_turn("commands", starts, share=1 / 3)
+
+
+def start_command(command: list[str]) -> None:
+    """Start it, and wait for its end."""
+    expect_success(subprocess.run(command, check=False).returncode)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("subject", COMMANDS)
+def test_command(suite: Suite, record: Record, subject: str) -> None:
+    scene = suite.once("commands", lambda: of_commands(suite))
+    record("an interpreter", subject, scene[subject], scene["python"], sweep="commands")
 
 
 def cold(suite: Suite) -> Scene:
