@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from itertools import chain
@@ -74,7 +75,7 @@ def record(request: pytest.FixtureRequest) -> Record:
         subject: str,
         measured: Rounds,
         floor: Rounds | None = None,
-        first: Rounds | None = None,  # of the sweep
+        beside: Mapping[str, Rounds] = {},  # name of the quotient → what it is with
         **more: Any,
     ) -> None:
         # The rounds have been run, in turn with those of others: they are told to the plugin by
@@ -84,8 +85,8 @@ def record(request: pytest.FixtureRequest) -> Record:
         benchmark: BenchmarkFixture = request.getfixturevalue("benchmark")
         benchmark.group = group
         figures = measured.figures(floor)
-        if first is not None:
-            figures["growth"] = quotient(measured.total, first.total)
+        for name, other in beside.items():
+            figures[name] = quotient(measured.total, other.total)
         entry = {"group": group, "subject": subject, "figures": figures, **more}
         benchmark.extra_info.update(entry, **machine())
         benchmark.pedantic(  # type: ignore[no-untyped-call]  # the plugin is typed only in part

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 from bench.table import Entry, cell
 
-FIGURES = ("min", "median", "p99", "started", "kernel", "faults", "per_second", "ratio")
+FIGURES = ("min", "median", "p99", "started", "kernel", "faults", "per_second", "ratio", "to_pyns")
 HEADINGS = {
     "started": "to its start, median",
     "kernel": "in the kernel",
     "per_second": "per second",
     "ratio": "times the floor",
+    "to_pyns": "times pyns",
     "extra": "more",
 }
 

@@ -136,12 +136,13 @@ def lines(
 ) -> str:
     """Return a line for each series; x is logarithmic, y is if said so."""
     points = [point for line in series.values() for point in line]
-    x_axis = Axis.over(x_title, [x for x, _ in points], logarithmic=True)
-    y_axis = Axis.over(y_title, [y for _, y in points], logarithmic=logarithmic)
+    xs, ys = sorted({x for x, _ in points}), [y for _, y in points]
+    x_axis = Axis.over(x_title, xs, logarithmic=True)
+    y_axis = Axis.over(y_title, _rounded_out(ys) if logarithmic else ys, logarithmic=logarithmic)
     left, bottom = 70, TOP + 280
     x_place = x_axis.scale(left, WIDTH - 30)
     y_place = y_axis.scale(bottom, TOP)
-    body = list(_grid(x_axis, x_place, bottom))
+    body = list(_grid(x_axis, x_place, bottom, xs))
     for tick in y_axis.ticks():
         y = y_place(tick)
         body += [
@@ -161,8 +162,18 @@ def lines(
     return _document(title, bottom + 62 + 16 * ((len(series) - 1) // 4), [*body, *legend])
 
 
-def _grid(axis: Axis, place: Scale, bottom: float) -> Iterator[str]:
-    for tick in axis.ticks():
+def _rounded_out(figures: Sequence[float]) -> list[float]:
+    """Return the round figures that they lie between: a small range is not made to look large."""
+    power = 10 ** math.floor(math.log10(min(figures)))
+    low = max(digit * power for digit in (1, 2, 5) if digit * power <= min(figures))
+    power = 10 ** math.floor(math.log10(max(figures)))
+    return [low, min(digit * power for digit in (1, 2, 5, 10) if digit * power >= max(figures))]
+
+
+def _grid(
+    axis: Axis, place: Scale, bottom: float, ticks: Sequence[float] | None = None
+) -> Iterator[str]:
+    for tick in axis.ticks() if ticks is None else ticks:
         yield _line(place(tick), TOP, place(tick), bottom, "#dddddd", 1)
         yield _text(place(tick), bottom + 15, _figure(tick), "middle")
     yield _text((place(axis.low) + place(axis.high)) / 2, bottom + 32, axis.title, "middle")

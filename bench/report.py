@@ -40,7 +40,7 @@ def about(page: Page, run: Run) -> None:
         "*to its start* ends with the program's first statement "
         "(not known of who puts a pipe before its stdout). *In the kernel* and *faults* "
         "(minor page faults) are of the starter and the program. *Times the floor* is the median, "
-        "over the rounds, of the quotient with bare C in the same round.",
+        "over the rounds, of the quotient with bare C in the same round; *times pyns* likewise.",
     )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 Entry = Mapping[str, Any]  # group, subject, sweep, figures; and what else a test has recorded
 
 MICROSECONDS = ("min", "median", "p99", "started", "kernel")
-COLUMNS = (*MICROSECONDS, "faults", "per_second", "ratio")
+QUOTIENTS = ("ratio", "to_pyns")
+COLUMNS = (*MICROSECONDS, "faults", "per_second", *QUOTIENTS)
 
 
 def lines(entries: Iterable[Entry]) -> Iterator[str]:
@@ -29,4 +30,4 @@ def cell(figures: Mapping[str, float], column: str) -> str:
         return ""
     if column in MICROSECONDS or column == "extra":
         return f"{figures[column] * 1e6:.0f}"
-    return f"{figures[column]:.2f}" if column == "ratio" else f"{figures[column]:.0f}"
+    return f"{figures[column]:.2f}" if column in QUOTIENTS else f"{figures[column]:.0f}"

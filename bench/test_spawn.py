@@ -15,4 +15,5 @@ def test_spawn(suite: Suite, record: Record, isolation: str, subject: str) -> No
     suite.subject(subject)
     scene = f"spawn {isolation}"
     measured = suite.once(scene, lambda: suite.in_turn(scene, suite.ready(SETS[isolation])))
-    record(scene, subject, measured[subject], measured["bare C"], sweep="peers", x=isolation)
+    own, floor, pyns = (measured[name] for name in (subject, "bare C", "pyns"))
+    record(scene, subject, own, floor, {"to_pyns": pyns}, sweep="peers", x=isolation)

@@ -69,7 +69,15 @@ def test_parent(suite: Suite, record: Record, megabytes: int, subject: str) -> N
     floor = scene["bare C, id ranges" if "ranges" in subject else "bare C"]
     first = next(iter(scenes.values()))[subject]
     group = f"parent of {megabytes} MB"
-    record(group, subject, scene[subject], floor, first, sweep="memory", x=megabytes)
+    record(
+        group,
+        subject,
+        scene[subject],
+        floor,
+        {"growth": first},
+        sweep="memory",
+        x=megabytes,
+    )
 
 
 def by_host_mounts(suite: Suite) -> dict[int, tuple[int, Scene]]:
@@ -104,7 +112,7 @@ def test_host_mounts(suite: Suite, record: Record, host_mounts: int, subject: st
         subject,
         scene[subject],
         scene["bare C"],
-        first[subject],
+        {"growth": first[subject]},
         sweep="host mounts",
         x=there,
     )
@@ -182,7 +190,7 @@ def test_spawners(suite: Suite, record: Record, spawners: int, subject: str, kin
         name,
         scene[name, spawners],
         scene[f"bare C, {kind}", spawners],
-        scene[name, one],
+        {"growth": scene[name, one]},
         sweep="spawners",
         x=spawners,
     )
