@@ -27,7 +27,7 @@ SUITE = pytest.StashKey[Suite]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("how much is measured")
     group.addoption("--short", action="store_true", help="in two minutes; ratios are checked")
-    group.addoption("--full", action="store_true", help="up to 8 GB, with more rounds")
+    group.addoption("--full", action="store_true", help="with more rounds")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -219,8 +219,9 @@ def write(run: Run, docs: Path) -> None:
     peers(page, run)
     growth(
         page, run, "memory", "By what the parent holds", "MB",
-        "Anonymous memory in small pages, touched. *id ranges*: with a user namespace of two "
-        "ranges, which a thread of the parent writes.",
+        "Anonymous memory in small pages, touched. *user*: with net and user namespaces as well, "
+        "and the caller's own id; *id ranges*: with two ranges, which a thread of the parent "
+        "writes.",
     )  # fmt: skip
     growth(
         page, run, "host mounts", "By the host's mounts", "mounts",

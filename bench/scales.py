@@ -29,12 +29,12 @@ def _axes(
 
 _FEW = _axes((10, 256), (25, 500), (1, 20), (1, 2))
 _MOST = _axes(
-    (10, 100, 1000, 4000), (25, 100, 500, 1000, 5000), (1, 10, 50, 100, 500), (1, 2, 4, 8)
+    (10, 100, 1000, 4000, 8000), (25, 100, 500, 1000, 5000), (1, 10, 50, 100, 500), (1, 2, 4, 8)
 )
 
 SCALES = {
     "once": Scale(1, _FEW),
     "short": Scale(30, _FEW, checked=True),
     "normal": Scale(300, _MOST),
-    "full": Scale(1000, {**_MOST, "megabytes": (*_MOST["megabytes"], 8000)}),
+    "full": Scale(1000, _MOST),
 }

@@ -47,6 +47,7 @@ def with_ranges(suite: Suite) -> dict[str, Start]:
 def by_memory(suite: Suite) -> dict[int, Scene]:
     """Measure with each size of the parent, the sizes in turn."""
     starts = suite.ready(BASE, "bare C", "pyns", "preexec_fn") | with_ranges(suite)
+    starts |= {f"{who}, user": start for who, start in suite.ready(USER, "bare C", "pyns").items()}
     sizes = [size for size in suite.scale.axes["megabytes"] if size <= available_megabytes()]
     scenes: dict[int, Scene] = {size: {name: Rounds() for name in starts} for size in sizes}
     for _ in range(min(CYCLES, suite.scale.rounds)):
@@ -59,14 +60,17 @@ def by_memory(suite: Suite) -> dict[int, Scene]:
 
 
 @pytest.mark.parametrize(
-    "subject", ["bare C", "pyns", "bare C, id ranges", "pyns, id ranges", "preexec_fn"]
+    "subject",
+    [f"{who}{kind}" for kind in ("", ", user", ", id ranges") for who in ("bare C", "pyns")]
+    + ["preexec_fn"],
 )
 def test_parent(suite: Suite, record: Record, megabytes: int, subject: str) -> None:
     scenes = suite.once("memory", lambda: by_memory(suite))
     if megabytes not in scenes:
         pytest.skip(f"{available_megabytes()} MB are available")
     scene = scenes[megabytes]
-    floor = scene["bare C, id ranges" if "ranges" in subject else "bare C"]
+    _, comma, kind = subject.partition(",")
+    floor = scene[f"bare C{comma}{kind}"]
     first = next(iter(scenes.values()))[subject]
     group = f"parent of {megabytes} MB"
     record(
