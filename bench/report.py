@@ -33,8 +33,7 @@ def about(page: Page, run: Run) -> None:
         f"Measured at {run.saved['datetime'][:10]}, commit {commit['id'][:12]}"
         f"{' with changes' if commit.get('dirty') else ''}: {first['machine']}; "
         f"Linux {first['kernel']}; {first['mounts']} mounts; {first['python']}; "
-        f"pyns {first['pyns']}. How, and how to do it yourself: [bench/README.md]"
-        "(../bench/README.md).",
+        f"pyns {first['pyns']}. How, and how to do it yourself: `bench/README.md`.",
         "All subjects of a table start the same small static program, once a round and in another "
         "order each round. Times are in µs, from before the start to where the end is known; "
         "*to its start* ends with the program's first statement "
