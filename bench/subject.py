@@ -59,7 +59,7 @@ class Subject:
 
 
 def first_line(command: Sequence[str]) -> str:
-    """Return the first line that a command says, if it succeeds."""
+    """Return the first line that a command says; nothing if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = done.stdout.splitlines() if done.returncode == 0 else []
-    return lines[0] if lines else "it tells no version"
+    lines = (done.stdout + done.stderr).splitlines() if done.returncode == 0 else []
+    return lines[0] if lines else ""
