@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 from bench.calls import BenchExec
@@ -50,46 +50,58 @@ def places_of(paths: Sequence[str]) -> dict[Hierarchy, str]:
     return {h: p for h in hierarchies() for p in paths if p.startswith(f"{h.mount_point}/")}
 
 
+def whichever_is_free(starts: Sequence[Start]) -> Start:
+    """Return what starts with one that nobody else is using: workers are threads or processes."""
+    free, unused = os.pipe()
+    os.write(unused, bytes(range(len(starts))))
+
+    def start() -> None:
+        number = os.read(free, 1)
+        try:
+            starts[number[0]]()
+        finally:
+            os.write(unused, number)
+
+    return start
+
+
 class BareC:
     """judge.c, with a group of its own for each worker."""
 
-    def __init__(self, suite: Suite, parent: Cgroup) -> None:
+    def __init__(self, suite: Suite, parent: Cgroup, workers: int) -> None:
         sources = ["judge.c", "group.c", "limit.c", "limit_helper.c", "limit_mounts.c"]
         library = compile_c(suite.place.work / "judge.so", sources, "-shared", "-fPIC", "-pthread")
         self._judge = ctypes.CDLL(str(library)).judge
         self._judge.argtypes = (ctypes.c_void_p,) * 6
-        self._parent = parent
-        self._lists: dict[tuple[int, int], list[Any]] = {}
+        with Cgroup.create(parent=parent, limits=LIMITS) as like:
+            paths = like.paths
+        self._groups = [_group_of(paths, f"floor-{number}") for number in range(workers)]
 
-    def start(self, request: ctypes.Structure) -> Start:
+    def prepare(self, request: ctypes.Structure) -> Start:
         """Return what starts a program in a group that is made for it."""
+        return whichever_is_free([partial(self._start, request, group) for group in self._groups])
 
-        def start() -> None:
-            worker = os.getpid(), threading.get_ident()
-            lists = self._lists.get(worker)
-            if lists is None:
-                lists = self._lists[worker] = self._of(f"{worker[0]}-{worker[1]}")
-            status = self._judge(ctypes.addressof(request), *lists)
-            if status < 0:
-                raise OSError(-status, os.strerror(-status), "judge.c")
-            expect_success(status)
+    def _start(self, request: ctypes.Structure, group: Sequence[Any]) -> None:
+        status = self._judge(ctypes.addressof(request), *group)
+        if status < 0:
+            raise OSError(-status, os.strerror(-status), "judge.c")
+        expect_success(status)
 
-        return start
 
-    def _of(self, name: str) -> list[Any]:
-        with Cgroup.create(parent=self._parent, limits=LIMITS) as like:
-            own = [f"{os.path.dirname(path)}/{name}" for path in like.paths]
-        places = places_of(own)
-        writes = limiting.writes_to_fresh(LIMITS, tuple(places))
-        birth = next((os.fsencode(p) for h, p in places.items() if h.version == 2), None)
-        strings = [
-            [os.fsencode(path) for path in own],
-            [os.fsencode(f"{places[hierarchy]}/{write.file}") for hierarchy, write in writes],
-            [write.value.encode() for _, write in writes],
-            [os.fsencode(f"{p}/tasks") for h, p in places.items() if h.version == 1],
-        ]
-        arrays = [(ctypes.c_char_p * (len(each) + 1))(*each, None) for each in strings]
-        return [*arrays, ctypes.c_char_p(birth)]
+def _group_of(paths: Sequence[str], name: str) -> list[Any]:
+    """Return what judge.c is told of a group of this name, beside one with these paths."""
+    own = [f"{os.path.dirname(path)}/{name}" for path in paths]
+    places = places_of(own)
+    writes = limiting.writes_to_fresh(LIMITS, tuple(places))
+    birth = next((os.fsencode(p) for h, p in places.items() if h.version == 2), None)
+    strings = [
+        [os.fsencode(path) for path in own],
+        [os.fsencode(f"{places[hierarchy]}/{write.file}") for hierarchy, write in writes],
+        [write.value.encode() for _, write in writes],
+        [os.fsencode(f"{p}/tasks") for h, p in places.items() if h.version == 1],
+    ]
+    arrays = [(ctypes.c_char_p * (len(each) + 1))(*each, None) for each in strings]
+    return [*arrays, ctypes.c_char_p(birth)]
 
 
 class NsjailInGroup(Nsjail):
@@ -126,23 +138,10 @@ class IsolateInBoxes(Isolate):
 
     def start(self, argv: Sequence[str], boxes: int) -> Start:
         """Return what starts a program in a box that is free."""
-        starts = []
-        for box in range(boxes):
-            path, *_ = self.command(BASE, argv)
-            options = self.options_of(FIRST_BOX + 1 + box, argv)
-            starts.append(self.place.floor.prepare([path, "--share-net", *options]))
-        # a byte for each box that nobody uses: workers are threads or processes
-        free, unused = os.pipe()
-        os.write(unused, bytes(range(boxes)))
-
-        def start() -> None:
-            box = os.read(free, 1)
-            try:
-                starts[box[0]]()
-            finally:
-                os.write(unused, box)
-
-        return start
+        path, *_ = self.command(BASE, argv)
+        options = [self.options_of(FIRST_BOX + 1 + box, argv) for box in range(boxes)]
+        prepare = self.place.floor.prepare
+        return whichever_is_free([prepare([path, "--share-net", *each]) for each in options])
 
 
 class BenchExecWithLimits(BenchExec):
@@ -176,7 +175,7 @@ def boxes(place: Place, group: Cgroup) -> dict[str, Container]:
 
 def judges(suite: Suite, group: Cgroup, argv: Sequence[str], workers: int) -> dict[str, Start]:
     """Return what starts a program with each of JUDGES that is here."""
-    place, floor = suite.place, BareC(suite, group)
+    place, floor = suite.place, BareC(suite, group, workers)
     request = place.floor.request(
         argv,
         namespaces=BASE,
@@ -184,11 +183,11 @@ def judges(suite: Suite, group: Cgroup, argv: Sequence[str], workers: int) -> di
         hostname=HOSTNAME,
         mounts=[FloorMount("PROC", "/proc")],
     )
-    found = {"bare C": floor.start(request)}
+    found = {"bare C": floor.prepare(request)}
     found |= {name: pyns_start(box, list(argv)) for name, box in boxes(place, group).items()}
     if "bwrap" not in suite.missing:
         command = Bwrap(place).command(BASE, argv)
-        found["bwrap, in bare C's group"] = floor.start(place.floor.request(command))
+        found["bwrap, in bare C's group"] = floor.prepare(place.floor.request(command))
     if "nsjail" not in suite.missing and NsjailInGroup.fits(group):
         found["nsjail"] = NsjailInGroup(place, group).prepare(BASE, argv)
     if "isolate" not in suite.missing:

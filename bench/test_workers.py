@@ -74,21 +74,26 @@ def group() -> Iterator[Cgroup]:
         yield made
 
 
-def check(suite: Suite, group: Cgroup, name: str) -> None:
-    """Assert that a judge has its program where its limits are."""
-    seen = report(suite.place, BASE, lambda argv: judges(suite, group, argv, 1)[name])
-    in_group = seen["cgroups"] != cgroups_of_caller()
-    assert in_group == (name != "isolate"), f"{name}: {seen['cgroups']}"
+def check(suite: Suite, group: Cgroup) -> None:
+    """Assert that each judge has its program where its limits are."""
+    argv = [suite.place.probe(BASE), "/report"]
+    for name, start in judges(suite, group, argv, 1).items():
+        cgroups = cgroups_of(suite, start)
+        assert (cgroups != cgroups_of_caller()) == (name != "isolate"), f"{name}: {cgroups}"
+
+
+def cgroups_of(suite: Suite, start: Start) -> str:
+    """Return what the program that this starts says of its cgroups."""
+    return report(suite.place, BASE, lambda _: start)["cgroups"]
 
 
 def batches(suite: Suite, group: Cgroup) -> dict[tuple[str, str], Batch]:
     """Measure each judge with all workers at once, of each kind; the batches in turn."""
     suite.need(BASE)
+    check(suite, group)
     argv = [suite.place.probe(BASE)]
     starts = judges(suite, group, argv, WORKERS)
     containers = boxes(suite.place, group)
-    for name in starts:
-        check(suite, group, name)
     cycles = min(CYCLES, suite.scale.rounds)
     count = min(RUNS, suite.scale.rounds) // cycles
     scene = {(name, kind): Batch() for name, kind in PAIRS if name in starts}
@@ -109,11 +114,13 @@ def batches(suite: Suite, group: Cgroup) -> dict[tuple[str, str], Batch]:
 
 def side_by_side(start: Start, kind: str, count: int) -> Batch:
     """Measure all workers, threads or processes, at once."""
+    is_forked = kind == "processes"
+    how = processes if is_forked else threads
     reading, writing = os.pipe()
     with open(reading, "rb") as file:
-        with (threads if kind == "threads" else processes)(
-            WORKERS, timed(start, count, writing)
-        ) as go:
+        with how(WORKERS, timed(start, count, writing, settle=is_forked)) as go:
+            if is_forked:
+                go()
             begin = time.monotonic()
             go()
             wall = time.monotonic() - begin
@@ -123,10 +130,18 @@ def side_by_side(start: Start, kind: str, count: int) -> Batch:
     return Batch(took, walls=[wall / len(took)])
 
 
-def timed(start: Start, count: int, writing: int) -> Start:
-    """Return what a worker does: so many starts, and tells what each took."""
+def timed(start: Start, count: int, writing: int, *, settle: bool) -> Start:
+    """Return what a worker does: so many starts, and tells what each took.
+
+    A process that was forked has pages to copy first: there, the first time is one start, untold.
+    """
 
     def work() -> None:
+        nonlocal settle
+        if settle:
+            settle = False
+            start()
+            return
         took = []
         for _ in range(count):
             begin = time.monotonic()
