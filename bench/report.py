@@ -196,6 +196,10 @@ def others(page: Page, run: Run) -> None:
             if sweep in ("workers", "cold"):
                 page.say(f"### {group}")
             page.figures([entry for entry in entries if entry["group"] == group], columns)
+        latest = {e["subject"]: e["latest"] * 1000 for e in entries if "latest" in e}
+        if latest:
+            told = (f"{name} {milliseconds:.0f} ms" for name, milliseconds in latest.items())
+            page.say(f"The latest of all ticks: {'; '.join(told)}.")
         does = {entry["subject"]: entry["does"] for entry in entries if "does" in entry}
         if does:
             page.lines += [*(f"- **{name}**: {text}" for name, text in does.items()), ""]
