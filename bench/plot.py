@@ -62,7 +62,9 @@ class Axis(NamedTuple):
                         yield digit * 10**power
             return
         step = 10 ** math.floor(math.log10(self.high - self.low))
-        step = next(step * f for f in (0.1, 0.2, 0.5, 1) if (self.high - self.low) / (step * f) < 9)
+        step = next(
+            step * f for f in (0.1, 0.2, 0.5, 1, 2) if (self.high - self.low) / (step * f) < 9
+        )
         for number in range(math.ceil(self.low / step), math.floor(self.high / step) + 1):
             yield number * step
 
