@@ -579,7 +579,7 @@ async def run(
     """
     ask_for_pipes(popen_options, input, capture_output=capture_output)
     outputs = [popen_options.get(name) for name in ("stdout", "stderr")]
-    check_limits(target, cpu_time, output_max, outputs)
+    check_limits(target, timeout, cpu_time, output_max, outputs)
     try:
         process = await _create(target, args, _LIMIT, popen_options)
     except OSError as failure:

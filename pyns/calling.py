@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyns.command import Arguments
 from pyns.completed import Completed, check_limits, complete, not_started
-from pyns.container import Container
 from pyns.exceeded import OutputExceeded, TimeoutExpired
-from pyns.limited import check_cpu_time
 from pyns.master import Size
 from pyns.options import PopenOptions, Target, ask_for_pipes
 from pyns.process import Process
@@ -76,7 +74,7 @@ def run(
     relayed = terminal is not False and subprocess.PIPE not in given
     if terminal is not False and not relayed and None in given[1:]:
         raise ValueError("beside a terminal, stdout and stderr are both pipes or files, or neither")
-    check_limits(target, cpu_time, output_max, given[1:])
+    check_limits(target, timeout, cpu_time, output_max, given[1:])
     process, stdout, stderr = Process.__new__(Process), None, None
     try:
         try:
@@ -139,7 +137,7 @@ def call(
         >>> call(Container(namespaces=Namespace(0)), ["sh", "-c", "exit 3"])
         3
     """
-    check_cpu_time(cpu_time, target if isinstance(target, Container) else None)
+    check_limits(target, timeout, cpu_time, None, ())
     process = Process.__new__(Process)
     try:
         start(process, target, args, False, popen_options)

@@ -37,8 +37,8 @@ class Command:
         name, cwd_name: what the caller called the program and the cwd, for errors.
 
     Raises:
-        OverflowError, ValueError (of groups): a number is none that the kernel takes, as
-            subprocess says it.
+        OverflowError: a number is larger than the kernel takes; ValueError of groups, and of one
+            below 0. As subprocess says it, but that takes such a umask or process group for none.
     """
 
     arguments: tuple[bytes, ...]
@@ -74,7 +74,8 @@ class Command:
                 if not isinstance(number, int):
                     raise TypeError(f"{what}: {number!r} is not an int")
                 if not low <= number <= high:
-                    error = ValueError if what == "extra_groups" else OverflowError
+                    is_value = what == "extra_groups" or number < 0
+                    error = ValueError if is_value else OverflowError
                     raise error(f"{what}: {number} is out of range: {low} to {high}")
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 
 from pyns.command import Arguments
 from pyns.container import Container
+from pyns.deadline import check_timeout
 from pyns.limited import check_cpu_time, check_output_max
 from pyns.process import Process
 from pyns.reason import Reason
@@ -49,9 +50,14 @@ def not_started(args: Arguments, failure: OSError) -> Completed:
 
 
 def check_limits(
-    target: object, cpu_time: float | None, output_max: int | None, outputs: Collection[object]
+    target: object,
+    timeout: float | None,
+    cpu_time: float | None,
+    output_max: int | None,
+    outputs: Collection[object],
 ) -> None:
     """Raise ValueError or TypeError for limits that make no sense, before anything starts."""
+    check_timeout(timeout)
     check_cpu_time(cpu_time, target if isinstance(target, Container) else None)
     check_output_max(output_max)
     if output_max is not None and subprocess.PIPE not in outputs:

@@ -27,6 +27,9 @@ class Deadline:
         cpu_time: seconds of CPU time since the program's start; None for no limit.
         used: returns how many those are until now; None when nobody is left who could use any.
         cpus: how many CPUs can be used at the same time, at most.
+
+    Raises:
+        ValueError: the timeout is not a number (nan), which would never be over.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Deadline:
         used: Callable[[], float | None] = lambda: None,
         cpus: int = 1,
     ) -> None:
+        check_timeout(timeout)
         self._args = args
         self._timeout = timeout
         self._end = None if timeout is None else time.monotonic() + timeout
@@ -70,3 +74,9 @@ class Deadline:
         if used >= cpu_time:
             raise CpuTimeExpired(self._args, cpu_time)
         return max((cpu_time - used) / self._cpus, _STEP)
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Raise ValueError or TypeError for what no time is ever after; below 0, all is."""
+    if timeout is not None and math.isnan(timeout):
+        raise ValueError("timeout=nan: it is not a number of seconds")

@@ -8,7 +8,7 @@ import subprocess
 from typing import Any
 
 from pyns.container import Container
-from pyns.deadline import Deadline
+from pyns.deadline import Deadline, check_timeout
 from pyns.exceeded import CpuTimeExpired, OutputExceeded, TimeoutExpired
 from pyns.exchange import Exchange, decode
 from pyns.reason import Reason
@@ -150,6 +150,7 @@ class LimitedPopen(subprocess.Popen[Any]):
         """
         if self._shows:
             raise ValueError("communicate() reads pipes, not a terminal: use process.terminal")
+        check_timeout(timeout)
         is_begun: bool = self._communication_started
         is_subprocess_s = is_begun or self._is_plain or (timeout is None and not self._ends_whole)
         if self._exchange is None and cpu_time is output_max is None and is_subprocess_s:

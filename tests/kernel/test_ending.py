@@ -11,6 +11,7 @@ import threading
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,17 @@ class TestTimeout:
             process.cgroup.freeze()
             process.stop(grace=0.01)
         witness.check_all_gone()
+
+    @RUNS
+    def test_is_a_number(self, start: Callable[..., Any]) -> None:
+        with pytest.raises(ValueError, match="timeout=nan"):
+            start(NOTHING, ["does-not-exist"], timeout=float("nan"))
+        with pytest.raises(TypeError):
+            start(NOTHING, ["does-not-exist"], timeout="1")
+        with Process(["true"]) as process:
+            for wait in process.wait, partial(process.communicate, None):
+                with pytest.raises(ValueError, match="timeout=nan"):
+                    wait(float("nan"))
 
 
 class TestOwnEnd:

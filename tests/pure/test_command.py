@@ -249,6 +249,7 @@ def test_process_refuses_what_makes_no_sense(
         {"group": 2**32 - 1},
         {"extra_groups": [2**32]},
         {"process_group": 2**32},
+        {"umask": 2**32},
     ],
     ids=str,
 )
@@ -256,6 +257,13 @@ def test_an_id_that_the_kernel_would_cut_off_starts_nothing(options: dict[str, A
     # 2**32 would be cut off to 0, and 2**32 - 1 means to stay who one is
     with pytest.raises((ValueError, OverflowError)):
         Process(["true"], **options).wait()
+
+
+@pytest.mark.parametrize("options", [{"process_group": -5}, {"umask": -2}], ids=str)
+def test_a_number_below_0_is_a_value_error(options: dict[str, Any]) -> None:
+    (name,) = options
+    with pytest.raises(ValueError, match=f"^{name}: -[25] is out of range: -1 to "):
+        Process(["/does/not/exist"], **options)
 
 
 def test_process_group_in_a_new_pid_namespace_is_refused() -> None:
