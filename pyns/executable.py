@@ -28,7 +28,14 @@ MACHINES = {
     243: "riscv64",
     258: "loongarch64",
 }
+# what else the kernel of a machine may run, and why this one does not
+_ALSO = {
+    ("x86_64", "i386"): "it was built without CONFIG_IA32_EMULATION, or told ia32_emulation=0",
+    ("x86_64", "x32"): "it was built without CONFIG_X86_X32_ABI",
+}
 _PT_INTERP = 3
+_ET_EXEC, _ET_DYN = 2, 3
+_OTHER_KINDS = {1: "an object file, to be linked first", 4: "a core dump"}
 _HEADER_MAX = 64 * 1024  # where program headers and the loader's name are, as a rule
 _LINE_MAX = 256  # BINPRM_BUF_SIZE
 _STRING_MAX = 128 * 1024  # MAX_ARG_STRLEN, on pages of 4 KiB
@@ -76,6 +83,33 @@ def read_elf(content: bytes) -> Elf | None:
                 name = content[at : at + length]
                 return Elf(machine, name.rstrip(b"\0")) if len(name) == length else None
     return Elf(machine, None)
+
+
+def why_broken(content: bytes, size: int) -> str | None:
+    r"""Return what keeps the kernel from taking an ELF file for a program; None if nothing does.
+
+    Args:
+        content: its beginning.
+        size: bytes that it has.
+
+    Example:
+        >>> why_broken(b"\x7fELF", 4)
+        'is cut off: it has 4 bytes, and its ELF header alone would have 52'
+    """
+    is_64, order = content[4:5] == b"\2", ">" if content[5:6] == b"\2" else "<"
+    header, entry = (64, 56) if is_64 else (52, 32)
+    if size < header:
+        return f"is cut off: it has {size} bytes, and its ELF header alone would have {header}"
+    (kind,) = struct.unpack_from(f"{order}H", content, 16)
+    if kind not in (_ET_EXEC, _ET_DYN):
+        return f"is {_OTHER_KINDS.get(kind, f'of the ELF type {kind}')}, and no program"
+    (start,) = struct.unpack_from(f"{order}{'Q' if is_64 else 'I'}", content, 32 if is_64 else 28)
+    each, count = struct.unpack_from(f"{order}HH", content, 54 if is_64 else 42)
+    if each != entry or count == 0:
+        return "is broken: it has no program headers (elf(5))"
+    if (end := start + each * count) > size:
+        return f"is cut off: it has {size} bytes, and its program headers end at {end}"
+    return None
 
 
 def read_interpreter(content: bytes) -> bytes | None:
@@ -131,7 +165,10 @@ def _look(inside: Inside, place: Place, error: int, depth: int = 0) -> str | Non
         return _look_at_needed(inside, name, "interpreter", interpreter, error, depth)
     if elf is not None and error == errno.ENOENT and elf.loader is not None:
         return _look_at_needed(inside, name, "loader", elf.loader, error, depth)
-    return _why_no_format(name, content, elf) if error == errno.ENOEXEC else None
+    if error != errno.ENOEXEC:
+        return None
+    said = why_no_format(content, status.st_size, os.uname().machine)
+    return None if said is None else f"{name} {said}"
 
 
 def _why_no_access(place: Place, status: os.stat_result) -> str | None:
@@ -166,17 +203,26 @@ def _look_at_needed(
     return None if found is None else f"Of {name}, the {what}: {found}"
 
 
-def _why_no_format(name: str, content: bytes, elf: Elf | None) -> str | None:
-    own = os.uname().machine
+def why_no_format(content: bytes, size: int, own: str) -> str | None:
+    """Return why a kernel knows no way to execute a file (ENOEXEC); None if that is not certain.
+
+    Args:
+        content: its beginning.
+        size: bytes that it has.
+        own: machine of the kernel, as uname(2) calls it.
+    """
     if not content:
-        return f"{name} is empty"
-    if elf is None:
-        if content[:4] == b"\x7fELF":
-            return None
-        return f"{name} is neither an ELF program nor begins with #!, as a script has to: #!/bin/sh"
-    if elf.machine in (None, own):
-        return None
-    return f"{name} is a program for {elf.machine}, this machine is {own}"
+        return "is empty"
+    if content[:4] != b"\x7fELF":
+        return "is neither an ELF program nor begins with #!, as a script has to: #!/bin/sh"
+    elf = read_elf(content)
+    machine = own if elf is None or elf.machine is None else elf.machine
+    why_not = _ALSO.get((own, machine))
+    if machine != own and why_not is None:
+        return f"is a program for {machine}, this machine is {own}"
+    if (broken := why_broken(content, size)) is not None or why_not is None:
+        return broken
+    return f"is a program for {machine}, and this kernel runs none of those: {why_not}"
 
 
 def _read(fd: int) -> bytes:

@@ -24,6 +24,7 @@ from pyns.steps import (
     NewMount,
     NewRoot,
     OpenTree,
+    ShowCgroups,
     Step,
     Unshare,
 )
@@ -31,6 +32,21 @@ from pyns.syscalls import numbers
 
 _CAP_SYS_ADMIN = 21
 _MADE_EMPTY = {"/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd"}  # where a mount can hide nothing
+# Call → arguments that the kernel refuses, whoever calls, before it asks for any right: EBADF of
+# setns, EFAULT of mount, EINVAL of the others. fsopen, move_mount, pivot_root ask first.
+_HARMLESS: dict[str, tuple[int | None, ...]] = {
+    "clone3": (None, 0),
+    "close_range": (1, 0, 0),
+    "fsconfig": (-1, 0, None, None, 0),
+    "mount": (None, None, None, 0, None),
+    "mount_setattr": (-1, None, -1, None, 0),
+    "open_tree": (-1, None, -1),
+    "openat2": (-1, None, None, 0),
+    "prlimit64": (0, -1, None, None),
+    "setns": (-1, 0),
+    "umount2": (None, -1),
+    "unshare": (1,),
+}
 _FORBID = {  # sysctl → the value with which it keeps user namespaces from unprivileged programs
     "kernel.unprivileged_userns_clone": "0",
     "kernel.apparmor_restrict_unprivileged_userns": "1",
@@ -54,9 +70,13 @@ def hint_for(plan: Plan, index: int, error: int) -> str | None:
 
 
 def _look(plan: Plan, step: Step, error: int) -> str | None:
+    if (filtered := _why_filtered(step, error)) is not None:
+        return filtered
     match step:
         case Clone() | CloneAgain() | Unshare():
-            return _why_filtered(step, error) or why_no_namespaces(step.namespaces, error)
+            return why_no_namespaces(step.namespaces, error)
+        case ShowCgroups() if error == errno.ENOSPC:
+            return why_no_namespaces(Namespace.CGROUP, error)
         case Execute():
             return why_not_executed(plan, step, error)
         case WriteMaps() if error == errno.EPERM:
@@ -147,25 +167,31 @@ def _why_too_many(namespaces: Namespace, proc: str) -> str:
 
 
 def _why_filtered(step: Step, error: int, proc: str = "/proc") -> str | None:
-    """Say that a seccomp filter forbids a call, if it answers so whatever the arguments are.
-
-    These are such that the kernel itself says EINVAL before it asks for any right.
-    """
-    if error not in (errno.EPERM, errno.EACCES, errno.ENOSYS):
+    """Say that a seccomp filter forbids a call, if it answers so whatever the arguments are."""
+    names = [name for name in step.calls.split() if name in _HARMLESS]
+    if not names or error not in (errno.EPERM, errno.EACCES, errno.ENOSYS):
         return None
-    import ctypes  # which takes a third as long as all of pyns
-
-    name, arguments = ("unshare", (1, 0)) if isinstance(step, Unshare) else ("clone3", (None, 0))
-    libc = ctypes.CDLL(None, use_errno=True)
-    number = numbers(os.uname().machine)[name]
-    if libc.syscall(ctypes.c_long(number), *arguments) >= 0 or ctypes.get_errno() != error:
+    is_filtered = status_of(proc=proc)["Seccomp"] != "0"
+    if not is_filtered and error != errno.ENOSYS:
         return None
-    if status_of(proc=proc)["Seccomp"] == "0":
+    name = next((name for name in names if _answer(name) == error), None)
+    if name is None:
+        return None
+    if not is_filtered:
         return f"There is no {name} here: the caller runs under an emulator, as valgrind is one"
     return (
         f"A seccomp filter forbids {name} to the caller, as those of container engines do: start "
         "that container with one that allows it"
     )
+
+
+def _answer(name: str) -> int:
+    """Return the errno of a call that does nothing; 0 if it succeeds all the same."""
+    import ctypes  # which takes a third as long as all of pyns
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = numbers(os.uname().machine)[name]
+    return ctypes.get_errno() if libc.syscall(ctypes.c_long(number), *_HARMLESS[name]) < 0 else 0
 
 
 def why_not_mapped(maps: WriteMaps, proc: str = "/proc") -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from typing import ClassVar
 
-from pyns.steps import Operands, Step, attribute_names, quoted
+from pyns.steps import TOO_MANY_MOUNTS, Operands, Step, attribute_names, quoted
 
 IN_HAND = 0x1000000  # csrc/plan.h
 ASIDE_MAX = 256  # csrc/shim.h: how many mounts can be set aside at once
@@ -38,6 +38,7 @@ class MakeEntry(Step):
             errno.EXDEV: "It would lie on another mount than the root's own: it is to be listed "
             "after a Tmpfs, Overlay or Dev with a target above it",
             errno.EROFS: "The new root lies on a read-only filesystem",
+            errno.ENOSPC: "The filesystem that it is to be on is full: of a Tmpfs, size or inodes",
         }.get(error)
 
 
@@ -200,7 +201,10 @@ class Stage(Step):
         return Operands(self.places)
 
     def hint(self, error: int) -> str | None:
-        return "Each lower layer is a directory" if error == errno.EINVAL else None
+        return {
+            errno.EINVAL: "Each lower layer is a directory",
+            errno.ENOSPC: TOO_MANY_MOUNTS,
+        }.get(error)
 
 
 class CopyMode(Step):
@@ -243,7 +247,10 @@ class AttachRoot(Step):
         return Operands((self.place,))
 
     def hint(self, error: int) -> str | None:
-        return "The caller has to have a /proc" if error == errno.ENOENT else None
+        return {
+            errno.ENOENT: "The caller has to have a /proc",
+            errno.ENOSPC: TOO_MANY_MOUNTS,
+        }.get(error)
 
 
 class SetRootAttributes(Step):
@@ -285,7 +292,7 @@ class Mask(Step):
     """Mounts emptiness over a path beneath the root, if there is one (openat2(2))."""
 
     kind = "mask"
-    calls = "openat2 statx open_tree mount_setattr move_mount"
+    calls = "openat2 statx open_tree move_mount"
     path: bytes
 
     def describe(self) -> str:
@@ -295,9 +302,10 @@ class Mask(Step):
         return Operands((self.path,))
 
     def hint(self, error: int) -> str | None:
-        if error == errno.ELOOP:
-            return "A symlink lies on the way: name the place that it leads to"
-        return None
+        return {
+            errno.ELOOP: "A symlink lies on the way: name the place that it leads to",
+            errno.ENOSPC: TOO_MANY_MOUNTS,
+        }.get(error)
 
 
 class MakeReadOnly(Step):
@@ -314,6 +322,7 @@ class MakeReadOnly(Step):
         return Operands((self.path,))
 
     def hint(self, error: int) -> str | None:
-        if error == errno.ELOOP:
-            return "It is a symlink to the root, or a magic link of /proc"
-        return None
+        return {
+            errno.ELOOP: "It is a symlink to the root, or a magic link of /proc",
+            errno.ENOSPC: TOO_MANY_MOUNTS,
+        }.get(error)

@@ -45,6 +45,7 @@ RESOLVE_NO_MAGICLINKS = 0x02  # openat2(2)
 _SHORT = Repr()  # what is shown of arguments, of which there may be megabytes
 _SHORT.maxlist, _SHORT.maxstring = 50, 500
 
+TOO_MANY_MOUNTS = "The mount namespace has as many mounts as fs.mount-max (sysctl) allows"
 _NOT_MAPPED = "The user namespace that it is in has no such id"
 
 Keep = Callable[[Callable[[], None]], None]
@@ -417,7 +418,7 @@ class NewRoot(Step):
         return {
             errno.ENOENT: "root= is a directory that exists",
             errno.ENOTDIR: "root= is a directory, not an image or an archive",
-            errno.ENOSPC: "The mount namespace has as many mounts as fs.mount-max (sysctl) allows",
+            errno.ENOSPC: TOO_MANY_MOUNTS,
         }.get(error)
 
 
@@ -533,6 +534,8 @@ class Attach(Step):
 
     def hint(self, error: int) -> str | None:
         return {
+            errno.ENOSPC: f"{TOO_MANY_MOUNTS}; or the target does not exist, and the filesystem "
+            "that it would be made on is full",
             errno.EROFS: "The target does not exist and can't be made on a read-only filesystem",
             errno.ELOOP: "The target is a symlink to nowhere or to the root, or a magic link of "
             "/proc",

@@ -130,6 +130,28 @@ class TestProgram:
             pytest.skip(f"execve of a program for {other}: it runs (binfmt_misc)")
         assert said == f"'{path}' is a program for {other}, this machine is {own}"
 
+    @pytest.mark.parametrize(
+        ("size", "at", "value", "said"),
+        [
+            (40, 0, b"", "is cut off: it has 40 bytes, and its ELF header alone would have 64"),
+            (100, 0, b"", "is cut off: it has 100 bytes, and its program headers end at "),
+            (-1, 16, b"\1\0", "is an object file, to be linked first, and no program"),
+            (-1, 56, b"\0\0", "is broken: it has no program headers (elf(5))"),
+        ],
+        ids=["header", "program headers", "object", "no program headers"],
+    )
+    def test_is_no_whole_program(
+        self,
+        script: Callable[..., Path],
+        true: bytes,
+        size: int,
+        at: int,
+        value: bytes,
+        said: str,
+    ) -> None:
+        path = script((true[:at] + value + true[at + len(value) :])[:size])
+        assert said_of(PLAIN, path).startswith(f"'{path}' {said}")
+
     def test_has_no_loader(self, script: Callable[..., Path], true: bytes) -> None:
         at = true.index(b"/ld-")
         path = script(true[:at] + b"/xx-" + true[at + 4 :])
@@ -190,6 +212,15 @@ class TestNamespaces:
             f"user.{name} is 0, which forbids them. As root: sysctl -w user.{name}=10000"
         )
 
+    @pytest.mark.usefixtures("limits")
+    def test_of_cgroups_are_forbidden_by_a_limit(self, inside: Callable[..., str]) -> None:
+        code = """
+            open("/proc/sys/user/max_cgroup_namespaces", "w").write("0")
+            kinds = Namespace.CGROUP | Namespace.PID
+            refused(Container(namespaces=kinds, limits=Limits(pids_max=10), init=True, mounts=[]))
+        """
+        assert inside(code).startswith("user.max_cgroup_namespaces is 0, which forbids them")
+
     def test_are_too_many(self, inside: Callable[..., str]) -> None:
         code = """
             open("/proc/sys/user/max_uts_namespaces", "w").write("1")
@@ -234,6 +265,40 @@ class TestNamespaces:
         said = inside("refused(Container(namespaces=Namespace.UTS))", seccomp=rules)
         assert said.startswith("A seccomp filter forbids clone3 to the caller")
 
+    @pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS])
+    @pytest.mark.parametrize(
+        ("call", "fields"),
+        [
+            ("unshare", "namespaces=Namespace.TIME"),
+            ("setns", "namespaces=Namespace(0), join={Namespace.UTS: os.getpid()}"),
+            ("mount", "namespaces=Namespace.MOUNT"),
+            ("open_tree", "namespaces=Namespace.MOUNT, mounts=[Bind('/usr', '/mnt')]"),
+            ("mount_setattr", "namespaces=Namespace.MOUNT, read_only=True"),
+            ("openat2", "namespaces=Namespace.MOUNT, mounts=[Tmpfs('/mnt')]"),
+            ("fsconfig", "namespaces=Namespace.MOUNT, mounts=[Tmpfs('/mnt')]"),
+            ("umount2", "namespaces=Namespace.MOUNT, root='/usr', mounts=[]"),
+            ("prlimit64", "namespaces=Namespace(0), rlimits={'core': 0}"),
+        ],
+    )
+    def test_a_call_that_a_filter_forbids_is_named(
+        self, inside: Callable[..., str], call: str, fields: str, error: int
+    ) -> None:
+        rules = seccomp.deny([call], error=error)
+        said = inside(f"refused(Container({fields}))", seccomp=rules)
+        assert said.startswith(f"A seccomp filter forbids {call} to the caller")
+
+    def test_a_filter_is_not_to_blame_for_what_the_kernel_refuses(
+        self, inside: Callable[..., str]
+    ) -> None:
+        rules = seccomp.deny(["mount"], error=errno.EPERM)
+        said = inside(
+            "refused(Container(namespaces=Namespace.UTS))",
+            seccomp=rules,
+            capabilities=(),
+            no_new_privileges=True,
+        )
+        assert "New namespaces need CAP_SYS_ADMIN" in said
+
     def test_with_a_new_proc_take_one_that_is_whole(self, inside: Callable[..., str]) -> None:
         code = "refused(Container(namespaces=Namespace.PID | Namespace.MOUNT | Namespace.USER))"
         said = inside(code, namespaces=ALL, masked_paths=["/proc/meminfo"], mounts=[Proc()])
@@ -276,6 +341,16 @@ class TestPlaces:
             pytest.skip("access('/root', X_OK): it may be searched")
         for box in Container(root="/root/x"), Container(mounts=[Bind("/root/x", "/mnt")]):
             assert hint_of(box).startswith("/root is not to be searched by uid ")
+
+    @pytest.mark.usefixtures("namespaces")
+    def test_that_can_t_be_made_on_a_full_filesystem_are_told(self) -> None:
+        root = Tmpfs("/", size="1M", inodes=1)
+        assert "filesystem that it would be made on is full" in hint_of(
+            Container(root=root, mounts=[Proc()])
+        )
+        assert "is full: of a Tmpfs, size or inodes" in hint_of(
+            Container(root=root, mounts=[Dir("/a")])
+        )
 
 
 @pytest.mark.usefixtures("root_only")

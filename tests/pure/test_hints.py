@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyns import Namespace, Plan
-from pyns.executable import read_elf, read_interpreter, why_too_big
+from pyns.executable import read_elf, read_interpreter, why_no_format, why_too_big
 from pyns.hints import hint_for, why_no_ids, why_no_namespaces, why_no_proc, why_no_room
 from pyns.idmap import WriteMaps
 from pyns.steps import Clone, SetHostname
@@ -197,6 +197,39 @@ def test_an_elf_file_is_read(content: bytes, machine: str | None, loader: bytes 
 )
 def test_what_is_no_elf_file_is_none(content: bytes) -> None:
     assert read_elf(content) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "own", "said"),
+    [
+        (
+            elf(3, bits=32),
+            "x86_64",
+            "is a program for i386, and this kernel runs none of those: it ",
+        ),
+        (
+            elf(62, bits=32),
+            "x86_64",
+            "is a program for x32, and this kernel runs none of those: it ",
+        ),
+        (
+            elf(3, bits=32)[:80],
+            "x86_64",
+            "is cut off: it has 80 bytes, and its program headers end",
+        ),
+        (elf(3, bits=32)[:50], "x86_64", "is cut off: it has 50 bytes, and its ELF header alone"),
+        (elf(3, bits=32), "aarch64", "is a program for i386, this machine is aarch64"),
+        (elf(22, order=">"), "x86_64", "is a program for s390x, this machine is x86_64"),
+    ],
+    ids=["i386", "x32", "program headers", "header", "foreign", "big-endian"],
+)
+def test_why_there_is_no_way_to_execute_it(content: bytes, own: str, said: str) -> None:
+    assert str(why_no_format(content, len(content), own)).startswith(said)
+
+
+@pytest.mark.parametrize("content", [elf(62), elf(999)], ids=["own", "unknown"])
+def test_a_program_in_which_nothing_is_wrong_is_left_alone(content: bytes) -> None:
+    assert why_no_format(content, len(content), "x86_64") is None
 
 
 @pytest.mark.parametrize(
