@@ -114,9 +114,12 @@ class Watch:
             self.note()  # from where the counting starts
             if self._is_removed:
                 raise CgroupError(errno.ENODEV, "watch a cgroup that is removed")
-        except BaseException:
+        except BaseException as failure:
             self._fds.close()
-            raise
+            if not isinstance(failure, OSError) or isinstance(failure, CgroupError):
+                raise
+            path = next(iter(directories.values())).path  # no fd or no memory left for it
+            raise CgroupError(failure.errno or 0, f"watch the cgroup {path}", file=path) from None
 
     # What it is made of
 
@@ -153,7 +156,10 @@ class Watch:
         except OSError as error:
             hint = "Raise fs.inotify.max_user_instances" if error.errno == errno.EMFILE else None
             raise CgroupError(
-                error.errno or 0, f"watch the cgroup {directory.path}", hint=hint
+                error.errno or 0,
+                f"watch the cgroup {directory.path}",
+                file=directory.path,
+                hint=hint,
             ) from None
         if newest.version == 2:
             notifying.add_watch(self._inotify, self._group, ".", notifying.IN_MODIFY)
@@ -282,7 +288,7 @@ class Watch:
             # before the counts are read, so that no change comes between the two
             notifying.drain(self._inotify)
             counts = self._read_files()
-            self._is_removed = not os.access("cgroup.procs", os.F_OK, dir_fd=self._group)
+            self._is_removed = self._is_gone()
             if self._is_removed and "populated" in self._last:
                 counts |= {"populated": 0, "empty": 1}
             if self._oom >= 0:
@@ -368,10 +374,21 @@ class Watch:
                 text = os.pread(fd, 4096, 0).decode(errors="replace")
             except OSError as error:
                 if error.errno not in NOT_THERE:
-                    raise CgroupError(error.errno or 0, "read the events of a cgroup") from None
+                    path = os.readlink(f"/proc/self/fd/{fd}")
+                    raise CgroupError(error.errno or 0, f"read {path}", file=path) from None
             else:
                 counts |= _counts(text, lines)
         return counts
+
+    def _is_gone(self) -> bool:
+        try:
+            os.stat("cgroup.procs", dir_fd=self._group)
+        except OSError as error:
+            if error.errno in NOT_THERE:
+                return True
+            path = os.readlink(f"/proc/self/fd/{self._group}")
+            raise CgroupError(error.errno or 0, f"look at {path}", file=path) from None
+        return False
 
     def _ooms(self) -> int:
         """Return how often v1 told of one; have the count of kills read again for a while."""

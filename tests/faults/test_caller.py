@@ -27,12 +27,17 @@ LIMITS = Limits(memory_max="50M", pids_max=10, cpu_max=1)
 # How the calls of the caller and its helper may fail, all else being right.
 FAILURES: dict[str, tuple[int, ...]] = {
     "clone3": (errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EPERM),
+    "epoll_create1": (errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    "epoll_ctl": (errno.ENOMEM, errno.ENOSPC),
+    "eventfd2": (errno.EMFILE, errno.ENFILE, errno.ENOMEM),
     "faccessat2": (errno.EACCES, errno.ENOMEM),
     "fchmod": (errno.EPERM,),
     "fcntl": (errno.EMFILE,),
     "getcwd": (errno.ENOMEM,),
     "getdents64": (errno.ENOENT, errno.ENOMEM),
     "getxattr": (errno.ENODATA, errno.EOPNOTSUPP),
+    "inotify_add_watch": (errno.EACCES, errno.ENOMEM, errno.ENOSPC),
+    "inotify_init1": (errno.EMFILE, errno.ENFILE, errno.ENOMEM),
     "ioctl": (errno.ENOTTY,),
     "memfd_create": (errno.EACCES, errno.EMFILE, errno.ENOMEM),
     "mkdir": (
@@ -53,6 +58,8 @@ FAILURES: dict[str, tuple[int, ...]] = {
     "pread64": (errno.ENODEV, errno.ENOMEM),
     "read": (errno.ENODEV, errno.ENOMEM),
     "rmdir": (errno.EACCES, errno.EBUSY),
+    "timerfd_create": (errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    "timerfd_settime": (errno.ECANCELED,),
     "write": (
         errno.EACCES,
         errno.EBUSY,
@@ -96,6 +103,17 @@ def using_a_group() -> None:
                 group.kill()
             finally:
                 process.kill()
+    finally:
+        remove(group)
+
+
+def watching_a_group() -> None:
+    """Look at a group, and say what devices are for it: a program for the kernel, on v2."""
+    group = Cgroup.create("faults/group", limits=Limits(pids_max=10, devices=["c 1:3 rwm"]))
+    try:
+        with group.watch() as watch:
+            watch.wait(timeout=0)
+            group.wait_empty(0)
     finally:
         remove(group)
 
@@ -166,8 +184,13 @@ def cgroup(_: ExitStack) -> Task:
     return using_a_group
 
 
+def watch_group(_: ExitStack) -> Task:
+    return watching_a_group
+
+
 TASKS: dict[str, Callable[[ExitStack], Task]] = {
-    f.__name__: f for f in (pipes, null, with_init, map_ids, join, enter, limits, group, cgroup)
+    f.__name__: f
+    for f in (pipes, null, with_init, map_ids, join, enter, limits, group, cgroup, watch_group)
 }
 # What of a spawn each call is for, if it is for one step.
 STEPS = {
@@ -199,6 +222,10 @@ GOES_ON = [
     ("write", FAILURES["write"], "/memory.(max_usage_in_bytes|peak)$"),
     ("openat", FAILURES["openat"], "/memory.peak$"),
     ("pidfd_send_signal", {errno.ESRCH}, ""),
+    # to be told of v1's ooms takes the right to write
+    ("openat", {errno.EACCES}, "/memory.oom_control$|/cgroup.event_control$"),
+    ("write", {errno.EACCES, errno.EPERM}, "/cgroup.event_control$"),
+    ("pread64", FAILURES["pread64"], "/memory.oom_control$"),  # it is the end of the group
     # whether a child has memory of its own yet: a moment is waited, then
     ("openat", FAILURES["openat"], r"^/proc/\d+/stat$"),
     ("read", FAILURES["read"], r"^/proc/\d+/stat$"),
