@@ -94,6 +94,7 @@ class Watch:
         kinds: Collection[Kind] | None,
         pressure: Collection[Trigger],
     ) -> None:
+        self._path = next((directory.path for directory in directories.values()), "")
         self._wanted = frozenset(KINDS if kinds is None else kinds)
         self._lock = threading.RLock()
         self._fds = ExitStack()
@@ -118,8 +119,7 @@ class Watch:
             self._fds.close()
             if not isinstance(failure, OSError) or isinstance(failure, CgroupError):
                 raise
-            path = next(iter(directories.values())).path  # no fd or no memory left for it
-            raise CgroupError(failure.errno or 0, f"watch the cgroup {path}", file=path) from None
+            raise self._refused("watch", failure) from None  # no fd or no memory left for it
 
     # What it is made of
 
@@ -155,12 +155,7 @@ class Watch:
             self._inotify = self._poll(notifying.open_inotify())
         except OSError as error:
             hint = "Raise fs.inotify.max_user_instances" if error.errno == errno.EMFILE else None
-            raise CgroupError(
-                error.errno or 0,
-                f"watch the cgroup {directory.path}",
-                file=directory.path,
-                hint=hint,
-            ) from None
+            raise self._refused("watch", error, hint) from None
         if newest.version == 2:
             notifying.add_watch(self._inotify, self._group, ".", notifying.IN_MODIFY)
         notifying.add_watch(self._inotify, self._group, "..", notifying.IN_DELETE)
@@ -223,6 +218,10 @@ class Watch:
                     hint="Of these, v1 hierarchies have oom, oom_kill and removed; on v2, those of "
                     "memory_..., oom... and pids_... need the controller in the group",
                 )
+
+    def _refused(self, what: str, error: OSError, hint: str | None = None) -> CgroupError:
+        action = f"{what} the cgroup {self._path}"
+        return CgroupError(error.errno or 0, action, file=self._path, hint=hint)
 
     def _own(self, fd: int) -> int:
         self._fds.callback(os.close, fd)
@@ -374,8 +373,7 @@ class Watch:
                 text = os.pread(fd, 4096, 0).decode(errors="replace")
             except OSError as error:
                 if error.errno not in NOT_THERE:
-                    path = os.readlink(f"/proc/self/fd/{fd}")
-                    raise CgroupError(error.errno or 0, f"read {path}", file=path) from None
+                    raise self._refused("read the events of", error) from None
             else:
                 counts |= _counts(text, lines)
         return counts
@@ -386,8 +384,7 @@ class Watch:
         except OSError as error:
             if error.errno in NOT_THERE:
                 return True
-            path = os.readlink(f"/proc/self/fd/{self._group}")
-            raise CgroupError(error.errno or 0, f"look at {path}", file=path) from None
+            raise self._refused("look at", error) from None
         return False
 
     def _ooms(self) -> int:
