@@ -166,9 +166,11 @@ def encode_environment(env: Environment | None) -> Strings:
         # that it is what it was before a tenth of that.
         global _own
         kept = getattr(os.environ, "_data", os.environb)
-        if kept != _own[0]:
-            _own = (dict(kept), Strings([key + b"=" + value for key, value in kept.items()]))
-        return _own[1]
+        own = _own
+        if kept != own[0]:
+            copied = dict(kept)  # at once: other threads may change it
+            own = _own = (copied, Strings([key + b"=" + value for key, value in copied.items()]))
+        return own[1]
     strings = []
     for name, value in env.items():
         key = os.fsencode(name)

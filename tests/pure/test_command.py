@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +100,39 @@ def test_environment_is_the_callers_when_it_is_none(monkeypatch: pytest.MonkeyPa
     strings = encode_environment(None)
     assert b"PYNS_TEST=caf\xe9" in strings
     assert len(strings) == len(os.environ)
+
+
+def test_environment_is_that_of_this_moment_while_other_threads_change_it() -> None:
+    over = threading.Event()
+
+    def change() -> None:
+        while not over.is_set():
+            for number in range(50):
+                os.environ[f"PYNS_OTHER_{number}"] = ""
+            for number in range(50):
+                del os.environ[f"PYNS_OTHER_{number}"]
+
+    def wrong(name: str) -> list[int]:
+        found = []
+        for number in range(500):
+            os.environ[name] = f"{number}"
+            if f"{name}={number}".encode() not in encode_environment(None):
+                found.append(number)
+        del os.environ[name]
+        return found
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor() as pool:
+            changing = pool.submit(change)
+            try:
+                assert list(pool.map(wrong, [f"PYNS_MINE_{n}" for n in range(2)])) == [[], []]
+            finally:
+                over.set()
+            changing.result()
+    finally:
+        sys.setswitchinterval(interval)
 
 
 @pytest.mark.parametrize(
