@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pyns.cli.failing import Command
+from pyns.cli.failing import Command, for_the_shell
 from pyns.cli.running import slow
 from pyns.diagnosis import doctor
 
@@ -35,7 +35,7 @@ def command(as_json: bool) -> None:
 
         click.echo(json.dumps([finding._asdict() for finding in report], indent=2))
     else:
-        for line in str(report).splitlines():
+        for line in for_the_shell(str(report)).splitlines():
             word, space, rest = line.partition(" ")
             colour = {"yes": "green", "no": "red"}.get(word)
             click.echo(click.style(word, fg=colour) + space + rest)

@@ -47,6 +47,18 @@ def sentence_of(error: BaseException) -> tuple[str, str | None]:
     return ", ".join((said, *notes)), hint
 
 
+def for_the_shell(hint: str) -> str:
+    """Return a hint with the shell that called pyns for pyns, which is gone when it is read.
+
+    Example:
+        >>> for_the_shell(f"As root: echo {os.getpid()} >$d/cgroup.procs").split()[3:] == [
+        ...     str(os.getppid()), ">$d/cgroup.procs"
+        ... ]
+        True
+    """
+    return hint.replace(f"echo {os.getpid()} >", f"echo {os.getppid()} >")
+
+
 def tell(error: BaseException, *, debug: bool) -> None:
     """Write what went wrong; with `debug` the traceback."""
     if debug:
@@ -55,7 +67,7 @@ def tell(error: BaseException, *, debug: bool) -> None:
         traceback.print_exception(error)
     else:
         sentence, hint = sentence_of(error)
-        complain(sentence, hint=hint)
+        complain(sentence, hint=hint and for_the_shell(hint))
 
 
 class Command(click.Command):
