@@ -204,7 +204,9 @@ def _read(value: Any, where: str) -> Any:
 def make_typed(kinds: Mapping[str, type], table: Any, where: str) -> Any:
     """Return the object of a table whose `type` says which class it is of."""
     if not isinstance(table, Mapping) or table.get("type") not in kinds:
-        raise ValueError(f"{where}={table!r} has no type; there are {', '.join(kinds)}")
+        given = table.get("type") if isinstance(table, Mapping) else None
+        said = f"has the type {given!r}" if given else "has no type"
+        raise ValueError(f"{where}={table!r} {said}; there are {', '.join(kinds)}")
     rest = {name: value for name, value in table.items() if name != "type"}
     return _made(kinds[table["type"]], rest, where)
 

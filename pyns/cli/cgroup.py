@@ -138,4 +138,6 @@ def tree_command(path: str | None, everything: bool, watch: bool, interval: floa
     if watch:
         _watch(path, interval, everything=everything)
     found = rows(list(tree(path, everything=everything)), {})
+    if path is not None and not found:
+        raise click.BadParameter(f"there is no group {path!r}", param_hint="PATH")
     show(_HEADINGS, found, _NUMBERS)

@@ -14,6 +14,7 @@ from pyns import seccomp
 from pyns.capabilities import NAMES, last_of_kernel
 from pyns.cgroups import Cgroup, IoMax, Limits
 from pyns.cgroups.values import numbers
+from pyns.cli.failing import sentence_of
 from pyns.container import DEFAULT_NAMESPACES, USER_LIMITS, Container, default_mounts
 from pyns.entries import Symlink
 from pyns.idmap import IdMap
@@ -221,8 +222,8 @@ class Read(click.ParamType[Any]):
         try:
             return self.read(value) if isinstance(value, str) else value
         except (ValueError, TypeError, KeyError, OSError) as error:
-            said = error.args[0] if isinstance(error, KeyError) else error
-            return self.fail(str(said), param, ctx)
+            said = str(error.args[0]) if isinstance(error, KeyError) else sentence_of(error)[0]
+            return self.fail(said, param, ctx)
 
     def shell_complete(
         self,
@@ -461,6 +462,9 @@ def _capabilities(*, kept: bool) -> Callable[[Given, str], None]:
             default = given.base.capabilities
         before = {name.removeprefix("cap_") for name in given.fields.get("capabilities", default)}
         named = {name.lower().removeprefix("cap_") for name in text.split(",")}
+        unknown = sorted(named - {*NAMES, "all"})
+        if unknown:
+            raise click.UsageError(f"there is no capability {unknown[0]!r}")
         named = set(every) if "all" in named else named
         given.fields["capabilities"] = tuple(before | named if kept else before - named)
 
@@ -756,8 +760,7 @@ def options() -> list[ContainerOption]:
         ),
         make(
             "--network",
-            "A device: type=veth,addresses=10.0.0.2/24,gateway=10.0.0.1. "
-            f"Types: {', '.join(TYPES_OF_NETWORKS)}.",
+            f"A device: type=veth,addresses=10.0.0.2/24. Types: {', '.join(TYPES_OF_NETWORKS)}.",
             "network",
             _network,
             type=Read(typed("network"), "type=...", (f"type={t}" for t in TYPES_OF_NETWORKS)),
@@ -847,7 +850,7 @@ def options() -> list[ContainerOption]:
     limits = [
         _of_limits(
             "-m --memory --memory-max",
-            "Memory; beyond it the OOM killer comes.",
+            "Memory, as 100M or 1.5G; beyond it the OOM killer comes.",
             "memory_max",
             type=_SIZE,
         ),
@@ -997,7 +1000,7 @@ def options() -> list[ContainerOption]:
         ),
         _field(
             "--landlock",
-            "What may be reached: read=/usr:/etc,write=/tmp,connect_tcp=443.",
+            "What may be reached: read=/usr:/etc,write=/tmp; connect_tcp=443.",
             "landlock",
             type=Read(_landlock, "name=..."),
         ),

@@ -49,7 +49,7 @@ def options() -> list[click.Option]:
         click.Option(
             ["--timeout"],
             type=Read(seconds, "duration"),
-            help="Kill it after 10, 1.5s, 2m, ...; the exit status is 124 then.",
+            help="Kill it after 10 (seconds), 500ms, 2m, ...; the exit status is 124 then.",
         ),
         click.Option(
             ["--cpu-time"],

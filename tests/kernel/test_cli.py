@@ -466,6 +466,12 @@ class TestCgroup:
         assert b"PROCS" in told
 
 
+def test_cgroup_tree_of_no_group_is_refused() -> None:
+    done = pyns("cgroup", "tree", "there/is/none")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "there is no group 'there/is/none'" in done.stderr
+
+
 def test_doctor_says_what_works() -> None:
     done = pyns("doctor", "--json")
     findings = {each["name"]: each["works"] for each in json.loads(done.stdout)}

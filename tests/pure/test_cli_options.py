@@ -258,7 +258,7 @@ def test_user_has_the_groups_of_that_user_and_no_others() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--mount type=nothing", "no type; there are bind"),
+        ("--mount type=nothing", "has the type 'nothing'; there are bind"),
         ("--mount target=/x", "no type"),
         ("--mount type=tmpfs,target=/x,soze=1", "soze"),
         ("--tmpfs relative", "not absolute"),
@@ -270,7 +270,9 @@ def test_user_has_the_groups_of_that_user_and_no_others() -> None:
         ("--tmpfs /x:no=1", "tmpfs has no 'no'; there are target, size"),
         ("--net bridge", "--net: 'bridge' is not none, host, user, a pid or a path"),
         ("--namespaces pod", "unknown namespace 'pod'"),
-        ("--seccomp /does/not/exist", "No such file"),
+        ("--seccomp /does/not/exist", "/does/not/exist: No such file or directory (ENOENT)"),
+        ("--cap-drop chown,chwon", "no capability 'chwon'"),
+        ("--cap-add chwon", "no capability 'chwon'"),
         ("--share pid,pid=4", "unknown namespace"),
         ("-u does-not-exist", "no user 'does-not-exist'"),
     ],

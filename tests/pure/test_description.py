@@ -292,7 +292,10 @@ def test_path_of_the_callers_types() -> None:
         ("limits = {memory_max = '1x'}", "memory_max='1x' is not a size"),
         ("limits = 5", "limits=5 is not a table"),
         ("namespaces = ['pod']", "namespaces: unknown namespace 'pod'"),
-        ("mounts = [{type = 'tmpfs', target = '/a'}, {type = 'tmp'}]", r"mounts\[1\].* no type"),
+        (
+            "mounts = [{type = 'tmpfs', target = '/a'}, {type = 'tmp'}]",
+            r"mounts\[1\].* the type 'tmp'",
+        ),
         ("mounts = [{type = 'tmpfs', target = 'a'}]", r"^mounts\[0\]: target='a' is not absolute"),
         ("mounts = [{type = 'bind', source = '/a', ro = true}]", r"mounts\[0\]: unknown ro"),
         ("mounts = 'x'", "mounts: 'x' is not a list"),
