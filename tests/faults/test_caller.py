@@ -73,8 +73,12 @@ FAILURES: dict[str, tuple[int, ...]] = {
     "writev": (errno.ENOMEM,),
 }
 # close(2) says EIO of a file that it closes nonetheless, which a fault can't do. The others can't
-# fail: a child that is there, signals and memory that are the caller's own.
-INFALLIBLE = {"close", "kill", "prctl:get_dumpable", "prctl:set_dumpable", "wait4"}
+# fail: a child that is there, signals and memory that are the caller's own; and what Python 3.14
+# does for its own in a new thread: its stack, its name, and without the GIL a random number.
+INFALLIBLE = {
+    *("close", "kill", "prctl:get_dumpable", "prctl:set_dumpable", "wait4"),
+    *("getrandom", "prctl:set_name", "sched_getaffinity"),
+}
 
 
 def spawning(container: Any, **options: Any) -> Task:
