@@ -2,8 +2,10 @@
 
 import json
 import platform
+import re
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 
 import cffi  # without it setuptools would silently build a wheel without the shim
@@ -18,6 +20,29 @@ COMPILE = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-ffreestanding", "-fno-pie"
 COMPILE += ["-fno-stack-protector", "-fno-sanitize=all", "-U_FORTIFY_SOURCE"]
 LINK = ["-nostdlib", "-static", "-no-pie", "-fno-lto", "-fno-sanitize=all", "-s"]
 LINK += ["-Wl,--build-id=none,-z,noexecstack"]
+
+
+# a link of the README to what is beside it, and whether an image is there
+BESIDE = re.compile(r"(!?)(\[[^][]*\]\(|^\[[^][]+\]: )(?!\w+:|#)([^)\s]+)", re.MULTILINE)
+
+
+def described() -> str:
+    """Return the README as the index has it, where nothing is beside it.
+
+    Its links lead to this version in `project.urls.Source`, a repository as GitHub shows it; there
+    is none as long as that is not given.
+    """
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    readme = Path("README.md").read_text()
+    source = project.get("urls", {}).get("Source")
+    if source is None:
+        return readme
+
+    def absolute(link: re.Match[str]) -> str:
+        image, before, path = link.groups()
+        return f"{image}{before}{source}/{'raw' if image else 'blob'}/v{project['version']}/{path}"
+
+    return BESIDE.sub(absolute, readme)
 
 
 def stable_abi() -> str | None:
@@ -99,6 +124,8 @@ class WheelWithBom(bdist_wheel):
 
 
 setup(
+    long_description=described(),
+    long_description_content_type="text/markdown",
     cffi_modules=["pyns/_shim_build.py:ffibuilder"],
     cmdclass={"build_ext": BuildWithInit, "bdist_wheel": WheelWithBom},
     options={"bdist_wheel": {"py_limited_api": stable_abi() or False}},

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import email
+import re
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,3 +32,27 @@ def test_sdist_has_every_file_that_is_built_from_tested_or_read(
     ours = (".ci/", ".github/", ".gitignore")  # what only the repository needs
     assert [name for name in listed if not name.startswith(ours) and name not in packed] == []
     assert [name for name in packed if name.endswith((".so", ".pyc", "pyns-init"))] == []
+
+
+def test_readme_of_the_index_leads_to_the_version_in_the_repository(
+    sdist: Path, build: Callable[..., Path], tmp_path: Path
+) -> None:
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "source", filter="data")
+    [top] = (tmp_path / "source").iterdir()
+    settings = top / "pyproject.toml"
+    urls = '[project.urls]\nSource = "https://example.org/pyns"\n\n[build-system]'
+    settings.write_text(settings.read_text().replace("[build-system]", urls, 1))
+    with tarfile.open(build("sdist", top, tmp_path / "built")) as archive:
+        [found] = [
+            name for name in archive.getnames() if name.count("/") == 1 and "PKG-INFO" in name
+        ]
+        file = archive.extractfile(found)
+        assert file is not None
+        told = email.message_from_bytes(file.read())
+    readme, at = str(told.get_payload()), f"v{told['Version']}"
+    assert f"](https://example.org/pyns/raw/{at}/docs/container.svg)" in readme
+    assert f"\n[bwrap]: https://example.org/pyns/blob/{at}/docs/coming_from.md#bwrap\n" in readme
+    links = re.findall(r"\]\(([^)\s]+)\)|^\[[^]\n]+\]: (\S+)$", readme, re.MULTILINE)
+    assert len(links) > 30
+    assert [link for link in map("".join, links) if not link.startswith("https://")] == []
