@@ -387,6 +387,14 @@ class SetPropagation(Step):
     def operands(self) -> Operands:
         return Operands(flags=MS_REC | self.FLAGS[self.propagation])
 
+    def hint(self, error: int) -> str | None:
+        if error == errno.EINVAL:
+            return (
+                "The caller's / is no mount, as in a chroot: mount --bind DIRECTORY DIRECTORY "
+                "before it is entered"
+            )
+        return None
+
 
 MakePrivate = SetPropagation  # what it does unless told otherwise
 

@@ -255,6 +255,15 @@ class TestNamespaces:
         for said in inside(code, mounts=[Bind("/", "/mnt")]).splitlines():
             assert said.startswith("The caller runs in a chroot that is a mount, where nobody may")
 
+    def test_have_no_mounts_of_their_own_in_a_chroot(self, inside: Callable[..., str]) -> None:
+        code = """
+            os.chroot("/mnt/a")
+            refused(Container(namespaces=Namespace.MOUNT))
+        """
+        mounts = [Proc(), Tmpfs("/mnt"), Dir("/mnt/a"), Bind("/proc", "/mnt/a/proc")]
+        said = inside(code, mounts=mounts, namespaces=ALL)
+        assert said.startswith("The caller's / is no mount, as in a chroot: mount --bind")
+
     def test_take_a_capability(self, inside: Callable[..., str]) -> None:
         said = inside("refused(Container(namespaces=Namespace.UTS))", capabilities=())
         assert "New namespaces need CAP_SYS_ADMIN" in said

@@ -467,6 +467,7 @@ HOSTILE_STEPS = [
 
 # where advice is certain
 HINTED: dict[type[Step], set[int]] = {
+    SetPropagation: {errno.EINVAL},
     Duplicate: {errno.EBADF},
     BirthInCgroup: {errno.EBUSY, errno.EOPNOTSUPP, errno.EACCES},
     Clone: {errno.EPERM, errno.ENOSPC, errno.EINVAL, errno.EAGAIN, errno.ENOSYS},
