@@ -174,6 +174,11 @@ int thread_unshare(uint64_t namespaces);
 int thread_mount(const char *source, const char *target, uint64_t flags);
 int thread_umount(const char *target, int flags);
 
+/* What not every Python has: PyPy, and those that are built for old systems. An fd or 0, or -errno. */
+int thread_pidfd_open(int pid, unsigned int flags);
+int thread_pidfd_send_signal(int pidfd, int number);
+int thread_memfd_create(const char *name, unsigned int flags);
+
 /*
  * A private copy of what is mounted at source, attached nowhere, and its ids mapped as in a user
  * namespace. The first returns an fd or -errno, the second 0 or -errno; flags: AT_RECURSIVE or 0.

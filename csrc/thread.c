@@ -23,6 +23,21 @@ int thread_umount(const char *target, int flags)
 	return sys_umount2(target, flags);
 }
 
+int thread_pidfd_open(int pid, unsigned int flags)
+{
+	return sys_pidfd_open(pid, flags);
+}
+
+int thread_pidfd_send_signal(int pidfd, int number)
+{
+	return sys_pidfd_send_signal(pidfd, number);
+}
+
+int thread_memfd_create(const char *name, unsigned int flags)
+{
+	return sys_memfd_create(name, flags);
+}
+
 int thread_open_tree(const char *source, unsigned int flags)
 {
 	return sys_open_tree(AT_FDCWD, source, flags | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);

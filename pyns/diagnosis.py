@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from pyns import seccomp
+from pyns import linux, seccomp
 from pyns.cgroups import Cgroup, IoMax, Limits, hierarchies
 from pyns.container import Container
 from pyns.idmap import Caller, IdMap
@@ -110,7 +110,7 @@ def _system() -> Iterator[Finding]:
     uname = os.uname()
     # an older one, and pyns could not be imported
     yield Finding("kernel", True, f"{uname.sysname} {uname.release} {uname.machine}")
-    yield _tried("pidfd", lambda: os.close(os.pidfd_open(os.getpid())))
+    yield _tried("pidfd", lambda: os.close(linux.pidfd_open(os.getpid())))
     thread = _tried("pidfd of a thread", _open_thread)
     if not thread.works:
         thread = thread._replace(
@@ -124,7 +124,7 @@ def _system() -> Iterator[Finding]:
 
 
 def _open_thread() -> None:
-    os.close(os.pidfd_open(threading.get_native_id(), os.O_EXCL))  # PIDFD_THREAD
+    os.close(linux.pidfd_open(threading.get_native_id(), os.O_EXCL))  # PIDFD_THREAD
 
 
 def _namespaces() -> Iterator[Finding]:

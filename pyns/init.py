@@ -10,14 +10,16 @@ import struct
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
 
+from pyns import linux
 from pyns.descriptors import copy_clear_of
 from pyns.errors import SpawnError, noted
 from pyns.steps import ExecuteInit
 
 PROGRAM = os.path.join(os.path.dirname(__file__), "pyns-init")
 
-_MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_EXEC = 1, 2, 0x10  # memfd_create(2); EXEC since Linux 6.3
-_SEALS = 0x01 | 0x02 | 0x04 | 0x08  # F_SEAL_SEAL, SHRINK, GROW, WRITE of fcntl(2)
+_MFD_ALLOW_SEALING, _MFD_EXEC = 2, 0x10  # memfd_create(2); EXEC since Linux 6.3
+_F_ADD_SEALS = 1033  # fcntl(2)
+_SEALS = 0x01 | 0x02 | 0x04 | 0x08  # F_SEAL_SEAL, SHRINK, GROW, WRITE
 _STARTED = struct.Struct("=Ii")  # what pyns-init writes, see struct init_plan
 _ENDED = struct.Struct("=i")
 
@@ -43,7 +45,7 @@ def open_init(
         return ExecuteInit(
             tell=_clear_of(numbers, tell, opened),
             program=_clear_of(numbers, _open_program(), opened),
-            plan=_clear_of(numbers, os.memfd_create("pyns-plan", _MFD_CLOEXEC), opened),
+            plan=_clear_of(numbers, linux.memfd_create("pyns-plan"), opened),
         )
 
 
@@ -73,7 +75,7 @@ def _open_program() -> int:
         if os.write(fd, program) != len(program):
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
         os.fchmod(fd, 0o111)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
     except BaseException:
         os.close(fd)
         raise
@@ -81,16 +83,16 @@ def _open_program() -> int:
 
 
 def _create_executable() -> int:
-    flags = _MFD_CLOEXEC | _MFD_ALLOW_SEALING
+    flags = linux.MFD_CLOEXEC | _MFD_ALLOW_SEALING
     try:
-        return os.memfd_create("pyns-init", flags | _MFD_EXEC)
+        return linux.memfd_create("pyns-init", flags | _MFD_EXEC)
     except PermissionError as error:
         hint = "vm.memfd_noexec is 2: pyns-init is executed from memory. Set it to 1 or 0"
         raise SpawnError(errno.EACCES, ExecuteInit(), 0, 1, hint) from error
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        return os.memfd_create("pyns-init", flags)
+        return linux.memfd_create("pyns-init", flags)
 
 
 def read_start(told: int, pidfd: int) -> tuple[int | None, int]:
@@ -112,7 +114,7 @@ def read_start(told: int, pidfd: int) -> tuple[int | None, int]:
 def _exit_errno(pidfd: int) -> int:
     """Return the errno that pyns-init had for its exit status, where it could not even begin."""
     with suppress(ChildProcessError):  # reaped by somebody else
-        end = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
+        end = os.waitid(linux.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
         if end is not None and end.si_code == os.CLD_EXITED:
             return end.si_status or errno.ECANCELED
     return errno.ECANCELED

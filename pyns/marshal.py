@@ -14,6 +14,7 @@ from typing import Any
 
 from pyns._shim import ffi, lib
 from pyns.errors import noted
+from pyns.linux import checked
 from pyns.plan import Plan
 from pyns.steps import AT_RECURSIVE, ExecuteInit, Step
 
@@ -49,7 +50,7 @@ def take_ending(pid: int, flags: int, ending: Any) -> int:
     """
     while (result := lib.take_ending(pid, flags, ending)) == -errno.EINTR:
         pass  # a handler has run
-    return _checked(result)
+    return checked(result)
 
 
 def time_steps(report: Any, count: int) -> Any:
@@ -121,23 +122,17 @@ def let_go(report: Any, error: int) -> None:
 
 def open_tree(source: bytes, *, recursive: bool) -> int:
     """Return an fd of a copy of what is mounted at a path; OSError if the kernel refuses it."""
-    return _checked(lib.thread_open_tree(source, AT_RECURSIVE if recursive else 0))
+    return checked(lib.thread_open_tree(source, AT_RECURSIVE if recursive else 0))
 
 
 def map_ids(tree: int, user_namespace: int) -> None:
     """Give what `open_tree` returned the ids of a user namespace; OSError if it can't have them."""
-    _checked(lib.thread_map_ids(tree, user_namespace))
+    checked(lib.thread_map_ids(tree, user_namespace))
 
 
 def open_beneath(directory: int, path: bytes) -> int:
     """Return an fd, for reading, of what is beneath a directory; OSError if it leads elsewhere."""
-    return _checked(lib.thread_open_beneath(directory, path))
-
-
-def _checked(result: int) -> int:
-    if result < 0:
-        raise OSError(-result, os.strerror(-result))
-    return result
+    return checked(lib.thread_open_beneath(directory, path))
 
 
 def spawn(plan: Plan, signal_mask: int, report: Any) -> None:
@@ -160,7 +155,7 @@ def spawn_packed(packed: Packed, signal_mask: int, report: Any) -> None:
         OSError: nothing was started: the plan is malformed (EINVAL).
     """
     steps, text = packed
-    _checked(lib.spawn(steps, len(steps), text, len(text), signal_mask, report))
+    checked(lib.spawn(steps, len(steps), text, len(text), signal_mask, report))
 
 
 def write_init_plan(plan: Plan, packed: Packed, signal_mask: int) -> None:

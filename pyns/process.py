@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
-from pyns import log, marshal
+from pyns import linux, log, marshal
 from pyns.cgroups import Cgroup, Stats
 from pyns.cgroups.meter import Meter, Run
 from pyns.command import (
@@ -387,7 +387,7 @@ class Process(LimitedPopen):
         self.poll()
         if self.returncode is None:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, sig)
+                linux.pidfd_send_signal(self._pidfd, sig)
                 self._killed = self._killed or sig == signal.SIGKILL
 
     def kill(self, *, tree: bool = False) -> None:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import NamedTuple
 
-from pyns import kernel, log, marshal
+from pyns import kernel, linux, log, marshal
 from pyns.cgroups import Cgroup
 from pyns.cgroups.entry import Entry
 from pyns.command import Command
@@ -98,9 +98,9 @@ class Child:
             self.terminal.close()
         if self.report.pid > 0:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.report.pidfd, signal.SIGKILL)
+                linux.pidfd_send_signal(self.report.pidfd, signal.SIGKILL)
             with suppress(ChildProcessError):
-                os.waitid(os.P_PIDFD, self.report.pidfd, os.WEXITED)
+                os.waitid(linux.P_PIDFD, self.report.pidfd, os.WEXITED)
             os.close(self.report.pidfd)
             self.report.pid = self.report.pidfd = -1
         self.companions.end()
@@ -294,12 +294,12 @@ def _own_pidfd() -> Iterator[int]:
     """Open a pidfd of the calling thread, whose end is what a child that is to die with it sees."""
     with noted("have the child see the end of the thread that starts it"):
         try:
-            fd = os.pidfd_open(threading.get_native_id(), _PIDFD_THREAD)
+            fd = linux.pidfd_open(threading.get_native_id(), _PIDFD_THREAD)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
             # Before Linux 6.9 a process's only. It tells a little later, when all threads are gone.
-            fd = os.pidfd_open(os.getpid())
+            fd = linux.pidfd_open(os.getpid())
     try:
         yield fd
     finally:

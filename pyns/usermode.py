@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from pyns import linux
 from pyns.netlink import opened_namespace
 from pyns.networking import Network, check_name, described
 from pyns.scheduling import check_int
@@ -145,7 +146,7 @@ class StartUserNetwork(WaitForParent):
     def help_child(self, pid: int, keep: Keep) -> None:
         if not os.path.isabs(self.program):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.program)
-        said = os.memfd_create("pyns-network")
+        said = linux.memfd_create("pyns-network")
         ready, tell = os.pipe()
         try:
             with opened_namespace(pid) as namespace:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
+from pyns import linux
 from pyns.cgroups.files import NOT_THERE, Directory
 from pyns.cgroups.freezing import wait_for_event
 from pyns.cgroups.hierarchy import Hierarchy
@@ -52,7 +53,7 @@ def wait_empty(directories: Mapping[Hierarchy, Directory], timeout: float | None
     while pids := _pids_below(list(directories.values())):
         for pid in pids:
             with suppress(ProcessLookupError):
-                pidfd = os.pidfd_open(pid)
+                pidfd = linux.pidfd_open(pid)
                 try:
                     if not _wait(pidfd, select.POLLIN, deadline):
                         return False
@@ -85,13 +86,13 @@ def kill_v1(directories: Sequence[Directory], freezer: Directory | None) -> None
             pidfds = {}
             for pid in pids:
                 with suppress(ProcessLookupError):
-                    pidfds[pid] = os.pidfd_open(pid)
+                    pidfds[pid] = linux.pidfd_open(pid)
                     undo.callback(os.close, pidfds[pid])
             with _frozen(freezer):
                 # still listed: it is the process that it was when its pidfd was opened
                 for pid in _pids_below(directories) & pidfds.keys():
                     with suppress(ProcessLookupError):
-                        signal.pidfd_send_signal(pidfds[pid], signal.SIGKILL)
+                        linux.pidfd_send_signal(pidfds[pid], signal.SIGKILL)
             if not all(_wait(fd, select.POLLIN, deadline) for fd in pidfds.values()):
                 raise _still_busy(directories[0])
 

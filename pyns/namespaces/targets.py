@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeGuard
 
+from pyns import linux
 from pyns.errors import noted
 from pyns.namespaces.kinds import FILES, Namespace
 
@@ -107,7 +108,7 @@ def opened(target: Target) -> Iterator[int]:
     """
     if isinstance(target, int):
         with noted(f"open a pidfd of process {target}"):
-            fd = os.pidfd_open(target)
+            fd = linux.pidfd_open(target)
     elif isinstance(target, (str, bytes, os.PathLike)):
         fd = os.open(target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     else:

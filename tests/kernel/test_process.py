@@ -310,3 +310,30 @@ def test_caller_in_a_thread() -> None:
     thread.start()
     thread.join()
     assert statuses == [0]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.usefixtures("namespaces")
+def test_python_that_was_built_for_an_old_system() -> None:
+    code = """if True:
+        import fcntl, os, signal, subprocess
+        for module in (fcntl, os, signal):
+            for name in dir(module):
+                if name.startswith(("pidfd_", "P_PIDFD", "memfd_", "MFD_", "F_ADD_SEALS")):
+                    delattr(module, name)
+        from pyns import Container, clone_into, run
+        box = Container(init=True, die_with_parent=True)
+        with clone_into(box, ["sleep", "60"]) as process:
+            assert run(process, ["true"]).returncode == 0
+            process.kill()
+        print(process.returncode)
+        try:
+            run(Container(), ["sleep", "60"], timeout=0.01)
+        except subprocess.TimeoutExpired as expired:
+            print(expired)
+    """
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=50
+    )
+    assert done.stderr == ""
+    assert done.stdout == "-9\nCommand '['sleep', '60']' timed out after 0.01 seconds\n"

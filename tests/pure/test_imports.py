@@ -93,6 +93,7 @@ LAYERS = (
         "pyns.cgroups.files",
         "pyns.cgroups.hierarchy",
         "pyns.namespaces.kinds",
+        "pyns.linux",
         "pyns.signals",
         "pyns.cgroups.limits",
         "pyns.cgroups.notifying",
@@ -242,7 +243,7 @@ def test_importing_pyns_imports_nothing_that_is_slow() -> None:
 
 
 def test_cgroups_know_nothing_of_spawning() -> None:
-    allowed = {"pyns.errors", "pyns.log", "pyns.sizes"}
+    allowed = {"pyns.errors", "pyns.linux", "pyns.log", "pyns.sizes"}
     outside = [
         str(found)
         for found in INTERNAL
@@ -253,9 +254,10 @@ def test_cgroups_know_nothing_of_spawning() -> None:
     assert outside == []
 
 
-def test_only_marshal_signals_and_namespaces_touch_the_shim() -> None:
+def test_only_marshal_linux_signals_and_namespaces_touch_the_shim() -> None:
     sources = {found.source for found in INTERNAL if found.target == "pyns._shim"}
     assert sources == {
+        "pyns.linux",
         "pyns.marshal",
         "pyns.namespaces.entering",
         "pyns.namespaces.keeping",
