@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -28,11 +29,13 @@ from pyns import (
     Dir,
     File,
     IdMap,
+    Mqueue,
     Namespace,
     Overlay,
     Proc,
     SpawnError,
     Symlink,
+    Sysfs,
     Tmpfs,
     clone_into,
     marshal,
@@ -97,10 +100,7 @@ print(attempt(open, f'/proc/self/fd/{fd}', 'wb'), attempt(open, sys.argv[1], 'wb
         without = attack(sandbox(init=False), code).split()
         assert without.count("ok") >= len(said) - 1  # stack takes CAP_SYS_ADMIN
 
-    def test_calls_reach_neither_the_init_nor_what_is_outside(
-        self, attack: Attack, sandbox: Box
-    ) -> None:
-        code = """
+    CALLS = """
 pid = int(sys.argv[1])
 buffer = ctypes.create_string_buffer(8)
 vector = (ctypes.c_void_p * 2)(ctypes.addressof(buffer), 8)
@@ -110,6 +110,11 @@ print(call('ptrace', 16, pid, 0, 0),  # PTRACE_ATTACH
 fd = call('pidfd_open', pid, 0)
 print(fd, call('pidfd_getfd', result, 99, 0) if fd == 'ok' else '-')
 """
+
+    def test_calls_reach_neither_the_init_nor_what_is_outside(
+        self, attack: Attack, sandbox: Box
+    ) -> None:
+        code = self.CALLS
         assert attack(sandbox(), code, 1) == "EPERM EPERM EPERM ok EPERM"
         assert attack(sandbox(seccomp=None), code, 1) == "EPERM EPERM EPERM ok EPERM"
         pid = os.getpid()
@@ -174,6 +179,9 @@ class TestLinksInAnImage:
         "Proc": lambda at: {"mounts": [Proc(at)]},
         "Dev": lambda at: {"mounts": [Dev(at)]},
         "Devpts": lambda at: {"mounts": [Devpts(at)]},
+        "Mqueue": lambda at: {"mounts": [Mqueue(at)]},
+        "Sysfs": lambda at: {"mounts": [Sysfs(at)]},
+        "CgroupFs": lambda at: {"mounts": [CgroupFs(at)]},
         "File": lambda at: {"mounts": [File(at, "x")]},
         "Dir": lambda at: {"mounts": [Dir(at)]},
         "Symlink": lambda at: {"mounts": [Symlink(at, "x")]},
@@ -215,12 +223,14 @@ class TestLinksInAnImage:
         with pytest.raises(FileNotFoundError):
             run(sandbox(new_root, mounts=[Bind("/usr", read_only=True)]), ["true"], cwd="/link")
 
-    def test_to_magic_links_are_refused(self, sandbox: Box, new_root: Path) -> None:
-        (new_root / "link").symlink_to("/proc/1/root")
-        mounts = [Bind("/usr", read_only=True), Tmpfs("/link/tmp")]
+    def test_to_magic_links_are_refused(self, sandbox: Box, new_root: Path, tmp_path: Path) -> None:
+        (new_root / "link").symlink_to("/proc/self/root")
+        assert os.path.samefile(f"{new_root}/link{tmp_path}", tmp_path)
+        mounts = [Bind("/usr", read_only=True), Proc(), Tmpfs(f"/link{tmp_path}")]
         with pytest.raises(SpawnError) as caught:
             run(sandbox(new_root, mounts=mounts), ["true"])
         assert caught.value.step.kind == "attach"
+        assert caught.value.errno in (errno.ELOOP, errno.EXDEV)
 
 
 class TestPropagation:
@@ -298,6 +308,44 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         control = "print(attempt(os.kill, int(sys.argv[1]), signal.SIGTERM))"
         assert attack(None, control, victim.pid, **same) == "ok"
         assert victim.wait(20) == -signal.SIGTERM
+
+    def test_are_reached_by_no_call(
+        self, attack: Attack, sandbox: Box, victim: subprocess.Popen[bytes]
+    ) -> None:
+        code = TestProgramsOfTheHost.CALLS
+        assert attack(sandbox(seccomp=None), code, victim.pid) == "ESRCH ESRCH ESRCH ESRCH -"
+        same = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+        traced, read, *others = attack(None, code, victim.pid, **same).split()
+        if traced == "EPERM":
+            pytest.skip("ptrace of the same user's without any wall: EPERM (yama.ptrace_scope)")
+        assert (traced, *others) == ("ok", "ok", "ok", "EBADF")
+        assert read in ("ok", "EFAULT")  # the address is one of the reader's
+
+    def test_get_no_signals_to_all(self, hostile: Hostile) -> None:
+        """kill(-1) goes to all of the PID namespace."""
+        outer = """
+import json, os, subprocess, sys
+from pyns import Container, IdMap, Namespace, run
+ids = {"user": 65534, "group": 65534, "extra_groups": []} if sys.argv[2] == "0" else {}
+own = (IdMap(1000, int(ids.get("user", 0))),)
+for fields in {}, {"init": False, "namespaces": ~Namespace.TIME & ~Namespace.PID}:
+    victim = subprocess.Popen(["sleep", "60"], **ids)
+    box = Container.sandbox(limits=None, uid_map=own, gid_map=own, **fields)
+    print(run(box, json.loads(sys.argv[1]), cwd="/", capture_output=True, text=True).stdout.strip())
+    print(victim.poll() if "init" not in fields else victim.wait(20), flush=True)
+    victim.kill()
+    victim.wait()
+"""
+        command = json.dumps(hostile("print(attempt(os.kill, -1, signal.SIGTERM))"))
+        kinds = Namespace.PID | Namespace.MOUNT
+        ids = {}
+        if os.geteuid() != 0:
+            kinds |= Namespace.USER
+            ids = {"uid_map": IdMap.current("uid", 0), "gid_map": IdMap.current("gid", 0)}
+        box = Container(namespaces=kinds, **ids)  # type: ignore[arg-type]  # nobody else is in it
+        options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 50, "cwd": "/"}
+        done = run(box, [sys.executable, "-P", "-c", outer, command, str(os.geteuid())], **options)
+        assert (done.stdout.split(), done.stderr) == (["ESRCH", "None", "ok", "-15"], "")
 
     def test_get_none_of_their_group(self, hostile: Hostile) -> None:
         """kill(0) goes by the group, which crosses PID namespaces."""

@@ -157,12 +157,18 @@ class TestDevices:
         assert attack(sandbox(), code) == EPERM
 
     @pytest.mark.usefixtures("root_only")
-    def test_can_be_made_with_the_capability_and_not_opened(self, attack: Attack) -> None:
+    def test_can_be_made_with_the_capability_and_not_opened(
+        self, attack: Attack, tmp_path: Path
+    ) -> None:
         code = (
             f"print(attempt(os.mknod, '/tmp/zero', {stat.S_IFCHR | 0o666}, os.makedev(1, 5)),"
             "attempt(open, '/tmp/zero'))"
         )
         assert attack(Container(mounts=[Proc(), Tmpfs("/tmp")]), code) == "ok EACCES"
+        for nodev, said in (True, "ok EACCES"), (False, "ok ok"):
+            given = Bind(tmp_path, "/tmp", nodev=nodev)
+            assert attack(Container(mounts=[Proc(), given]), code) == said
+            (tmp_path / "zero").unlink()
 
     def test_there_are_are_those_that_give_nothing_away(self, attack: Attack, sandbox: Box) -> None:
         code = (
