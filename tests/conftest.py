@@ -81,6 +81,16 @@ def limits(_limits_refused: str | None) -> None:
 
 
 @pytest.fixture
+def core_scheduling_refused() -> int:
+    """Try it in a process of its own; the errno, or 0."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(ctypes.get_errno() if libc.prctl(62, 1, 0, 0, 0) else 0)  # PR_SCHED_CORE_CREATE
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.fixture
 def ordinary() -> None:
     """Skip where the kernel would refuse this user nothing."""
     if os.geteuid() == 0:

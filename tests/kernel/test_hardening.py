@@ -506,6 +506,47 @@ class TestScheduling:
         with pytest.raises(SpawnError, match="None of them is there"):
             run(box(cpu_affinity=[9999]), ["true"])
 
+    COOKIES = """
+import ctypes, os
+def cookie():
+    said = ctypes.c_uint64()
+    assert ctypes.CDLL(None).prctl(62, 0, 0, 0, ctypes.byref(said)) == 0  # PR_SCHED_CORE_GET
+    return said.value
+print(cookie(), flush=True)
+if os.fork() == 0:
+    print(cookie(), flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+    @pytest.mark.parametrize("kind", ["alone", "namespaces", "init"])
+    def test_core_is_shared_with_nobody_else(
+        self, kind: str, core_scheduling_refused: int, request: pytest.FixtureRequest
+    ) -> None:
+        if core_scheduling_refused:
+            said = os.strerror(core_scheduling_refused)
+            pytest.skip(f"prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE): {said}")
+        if kind != "alone":
+            request.getfixturevalue("namespaces")
+
+        def cookies(core_scheduling: bool) -> set[int]:
+            given = {"namespaces": SAME} if kind == "alone" else {"init": kind == "init"}
+            container = Container(core_scheduling=core_scheduling, **given)
+            command = [sys.executable, "-P", "-c", self.COOKIES]
+            done = run(container, command, stdout=-1, text=True, cwd="/", check=True)
+            assert len(done.stdout.split()) == 2
+            return set(map(int, done.stdout.split()))
+
+        (first,), (second,) = cookies(True), cookies(True)
+        assert len({0, first, second}) == 3
+        assert cookies(False) == {0}
+
+    def test_no_core_scheduling_is_refused_with_why(self, core_scheduling_refused: int) -> None:
+        if not core_scheduling_refused:
+            pytest.skip("prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE): granted, nothing to refuse")
+        with pytest.raises(SpawnError, match=r"SMT|CONFIG_SCHED_CORE"):
+            run(box(core_scheduling=True), ["true"])
+
     def test_label_of_a_module_that_is_not_there_is_refused(self) -> None:
         with pytest.raises(SpawnError, match="SELinux is not active on this host"):
             run(box(selinux_label="pyns_no_such_label"), ["true"])

@@ -356,16 +356,6 @@ def test_timer_slack_is_the_child_s_alone(output: Output) -> None:
     assert Path("/proc/self/timerslack_ns").read_text() == before
 
 
-@pytest.fixture
-def core_scheduling_refused() -> int:
-    """Try it in a process of its own; the errno, or 0."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    pid = os.fork()
-    if pid == 0:
-        os._exit(ctypes.get_errno() if libc.prctl(62, 1, 0, 0, 0) else 0)  # PR_SCHED_CORE_CREATE
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def test_a_core_cookie_is_the_child_s_alone(
     printed: Callable[..., str], core_scheduling_refused: int
 ) -> None:
