@@ -236,8 +236,12 @@ class Expected:
     # mounts
 
     def set_propagation(self, step: Any) -> None:
-        tag = {"shared": {"shared"}, "unbindable": {"unbindable"}}.get(step.propagation, set())
-        self.table[:] = [replace(each, tags=frozenset(tag)) for each in self.table]
+        def tags(each: Mounted) -> set[str]:
+            if step.propagation == "slave":  # of a mount that is shared outside
+                return {"master"} if each.tags & {"shared", "master"} else set()
+            return {step.propagation} - {"private"}
+
+        self.table[:] = [replace(each, tags=frozenset(tags(each))) for each in self.table]
 
     def new_root(self, step: Any) -> None:
         path = os.path.realpath(os.fsdecode(step.path))
@@ -643,9 +647,10 @@ EVERY_MOUNT: tuple[Mount, ...] = (
     Mqueue("/mnt"),
     CgroupFs(),
     CgroupFs("/mnt"),
-    Overlay("/mnt", ["/usr"]),
-    Overlay("/mnt", ["/usr", "/etc"], size="1M", inodes=50, userxattr=True),
-    Overlay("/mnt", ["/usr"], read_only=True, nosuid=True, nodev=True, noexec=True),
+    # with no mount of the host's below
+    Overlay("/mnt", ["/usr/share"]),
+    Overlay("/mnt", ["/usr/share", "/usr/bin"], size="1M", inodes=50, userxattr=True),
+    Overlay("/mnt", ["/usr/share"], read_only=True, nosuid=True, nodev=True, noexec=True),
     File("/etc/hostname", "x"),
     File("/etc/hostname", "x", mode=0o600, read_only=False),
 )
