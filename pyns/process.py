@@ -94,6 +94,7 @@ class Process(LimitedPopen):
     _companions: Companions | None = None
     _run: Run | None = None  # in the group that it was given
     _usage: Usage | None = None
+    _stats: Callable[[], Stats] | None = None  # of its group, to be understood when asked for
     _settled = False
     _killed = False  # by us
     _shows = False  # stdout or stderr is its terminal
@@ -158,7 +159,10 @@ class Process(LimitedPopen):
     def usage(self) -> Usage | None:
         """What it has used; None until its end was noticed (poll, wait, communicate, with)."""
         if self._usage is None and self._settled:
-            self._usage = of_process(self._wall, self._ending)
+            if self._stats is None:
+                self._usage = of_process(self._wall, self._ending)
+            else:
+                self._usage = of_group(self._wall, self._stats())
         return self._usage
 
     @property
@@ -275,11 +279,13 @@ class Process(LimitedPopen):
 
     def _note_oom(self, failure: SpawnError, child: Child) -> None:
         """Have it said if a child that was killed on its way was a victim of the OOM killer."""
-        read = self._run.end if self._run is not None else None
-        if child.private_cgroup is not None:
-            read = child.private_cgroup.usage
+        stats = None
         with suppress(CgroupError):  # what is told matters more
-            if read is not None and read().oom_kills:
+            if child.private_cgroup is not None:
+                stats = child.private_cgroup.usage()
+            elif self._run is not None:
+                stats = self._run.end()()
+            if stats is not None and stats.oom_kills:
                 failure.reason = Reason.OOM_KILLED
                 failure.hint = "The OOM killer took it: no program starts within this memory_max"
 
@@ -364,20 +370,18 @@ class Process(LimitedPopen):
                 group, run = self._private_cgroup, self._run
                 if group is not None:
                     group.end_processes()
-                    self._note_usage(group.usage)
+                    with _gone_is_fine():
+                        stats = group.usage()
+                        self._stats = lambda: stats
                     group.remove()
                 elif run is not None:
-                    self._note_usage(run.end)
+                    with _gone_is_fine():
+                        self._stats = run.end()
                     run.close()
                 self._private_cgroup, self._run, self._settled = None, None, True
                 self._close_told()
             finally:
                 self._settle_lock.release()
-
-    def _note_usage(self, read: Callable[[], Stats]) -> None:
-        if self._usage is None:
-            with _gone_is_fine():
-                self._usage = of_group(self._wall, read())
 
     def send_signal(self, sig: int) -> None:
         """Send a signal through the pidfd, which can't mean another process of the same pid."""

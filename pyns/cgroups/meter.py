@@ -169,21 +169,28 @@ class Run:
         """Return how many CPUs can be used at the same time, at most."""
         return self._meter.cpus()
 
-    def end(self) -> Stats:
-        """Return what the group has used since: `after - before`, and the peak if it was reset.
+    def end(self) -> Callable[[], Stats]:
+        """Look at what the group has used since; return what understands it, which can wait.
+
+        That is `after - before`, and the peak if it was reset.
 
         Raises:
             CgroupError: the group is removed (ENODEV).
         """
-        after = _understand(self._meter.snapshot(), self._meter.earlier_peak)
-        used = after - _understand(self._before, self._earlier_peak)
+        before, after = self._before, self._meter.snapshot()
+        earlier_peak, later_peak = self._earlier_peak, self._meter.earlier_peak
         peak = None
         if self._peak_fd >= 0:
             with suppress(OSError):
                 peak = os.pread(self._peak_fd, 32, 0).decode()
         elif self._v1_memory is not None:
             peak = self._v1_memory.kept_text(_V1_PEAK)
-        return used if peak is None else replace(used, memory_peak=integer(peak))
+
+        def used() -> Stats:
+            stats = _understand(after, later_peak) - _understand(before, earlier_peak)
+            return stats if peak is None else replace(stats, memory_peak=integer(peak))
+
+        return used
 
     def _reset_peak(self) -> None:
         # The record is one for all, so it is left to the run that finds nobody there. On v2 each fd
