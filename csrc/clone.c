@@ -178,7 +178,7 @@ static void take_second(struct child *child, int first)
 
 	sys_wait4(first, NULL, __WALL);
 	sys_close(report->pidfd);
-	fd = sys_pidfd_open(report->pid, 0);
+	fd = sys_pidfd_open(report->pid);
 	report->pidfd = fd < 0 ? -1 : fd;
 	/* -ESRCH: SIGCHLD is ignored, and it has ended already */
 	if (fd < 0 && fd != -ESRCH && report->error == 0) {

@@ -25,7 +25,6 @@
 
 /* the same numbers on every architecture */
 enum {
-	NR_PIDFD_SEND_SIGNAL = 424,
 	NR_OPEN_TREE = 428,
 	NR_MOVE_MOUNT = 429,
 	NR_FSOPEN = 430,
@@ -372,19 +371,9 @@ static inline int sys_setns(int fd, uint64_t flags)
 	return (int)RAW(SYS_setns, fd, flags, 0, 0, 0);
 }
 
-static inline int sys_pidfd_open(int pid, unsigned int flags)
+static inline int sys_pidfd_open(int pid)
 {
-	return (int)RAW(NR_PIDFD_OPEN, pid, flags, 0, 0, 0);
-}
-
-static inline int sys_pidfd_send_signal(int pidfd, int number)
-{
-	return (int)RAW(NR_PIDFD_SEND_SIGNAL, pidfd, number, 0, 0, 0);
-}
-
-static inline int sys_memfd_create(const char *name, unsigned int flags)
-{
-	return (int)RAW(SYS_memfd_create, name, flags, 0, 0, 0);
+	return (int)RAW(NR_PIDFD_OPEN, pid, 0, 0, 0, 0);
 }
 
 static inline int sys_sethostname(const char *name, size_t size)

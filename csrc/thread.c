@@ -1,6 +1,9 @@
 /* What a thread of the parent's does with its own namespaces and mounts: no child is involved. */
 #include "shim.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include "raw.h"
 
 int thread_setns(int fd, uint64_t namespaces)
@@ -23,19 +26,28 @@ int thread_umount(const char *target, int flags)
 	return sys_umount2(target, flags);
 }
 
+enum {
+	NR_PIDFD_SEND_SIGNAL = 424, /* no call of the child's */
+};
+
+static int or_errno(long result)
+{
+	return result < 0 ? -errno : (int)result;
+}
+
 int thread_pidfd_open(int pid, unsigned int flags)
 {
-	return sys_pidfd_open(pid, flags);
+	return or_errno(syscall(NR_PIDFD_OPEN, pid, flags));
 }
 
 int thread_pidfd_send_signal(int pidfd, int number)
 {
-	return sys_pidfd_send_signal(pidfd, number);
+	return or_errno(syscall(NR_PIDFD_SEND_SIGNAL, pidfd, number, NULL, 0));
 }
 
 int thread_memfd_create(const char *name, unsigned int flags)
 {
-	return sys_memfd_create(name, flags);
+	return or_errno(syscall(SYS_memfd_create, name, flags));
 }
 
 int thread_open_tree(const char *source, unsigned int flags)
