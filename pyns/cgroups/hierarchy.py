@@ -66,8 +66,13 @@ class Hierarchy:
         """
         from pyns.cgroups import mounting
 
-        mounting.mount(os.path.abspath(path), tuple(controllers), name, version)
-        return cls._at(os.path.abspath(path))
+        path = os.path.abspath(path)
+        mounting.mount(path, tuple(controllers), name, version)
+        try:
+            return cls._at(path)
+        except BaseException:
+            mounting.unmount(path)
+            raise
 
     def unmount(self) -> None:
         """Unmount it; a v1 hierarchy without groups of its own ceases to be.
