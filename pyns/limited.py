@@ -110,8 +110,14 @@ class LimitedPopen(subprocess.Popen[Any]):
                 left = deadline.left()
                 continue
             with self._waitpid_lock:  # type: ignore[attr-defined]
-                if self.returncode is None:
-                    self._handle_exitstatus(self._try_wait(0)[1])  # type: ignore[attr-defined]
+                self._reap(0)
+
+    def _reap(self, wait_flags: int) -> None:
+        """Note its status if it has ended, unless that is done; with `_waitpid_lock`."""
+        if self.returncode is None:
+            pid, status = self._try_wait(wait_flags)
+            if pid == self.pid:
+                self._handle_exitstatus(status)  # type: ignore[attr-defined]
 
     def communicate(
         self,

@@ -295,10 +295,7 @@ class Process(LimitedPopen):
             with signals_blocked():
                 if self._waitpid_lock.acquire(False):  # type: ignore[attr-defined]
                     try:
-                        if self.returncode is None:
-                            pid, status = self._try_wait(os.WNOHANG)
-                            if pid == self.pid:
-                                self._handle_exitstatus(status)
+                        self._reap(os.WNOHANG)
                     finally:
                         self._waitpid_lock.release()  # type: ignore[attr-defined]
         self._settle(blocking=False)
