@@ -171,7 +171,7 @@ static int wait_for_parent(struct report *report, const struct step *step)
 	sys_futex_wake(&report->gate);
 	while (__atomic_load_n(&report->gate, __ATOMIC_ACQUIRE) == GATE_REACHED) {
 		r = sys_futex_wait(&report->gate, GATE_REACHED, &timeout);
-		if (r == -ETIMEDOUT)
+		if (r < 0 && r != -EAGAIN && r != -EINTR)
 			return r;
 	}
 	r = (int)__atomic_load_n(&report->gate, __ATOMIC_ACQUIRE);

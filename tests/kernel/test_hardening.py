@@ -268,6 +268,18 @@ class TestSeccomp:
         after = fields(Path("/proc/thread-self/status").read_text())["Seccomp_filters"]
         assert after == before
 
+    @pytest.mark.parametrize("denied", [("exit_group",), ("exit_group", "exit", "kill", "tgkill")])
+    @pytest.mark.parametrize("namespaces", [SAME, Namespace.PID])
+    def test_child_that_may_not_exit_ends_nevertheless(
+        self, denied: tuple[str, ...], namespaces: Namespace
+    ) -> None:
+        rules = dict.fromkeys(denied, seccomp.fail(1))
+        container = Container(
+            namespaces=namespaces, seccomp=seccomp.assemble(rules, otherwise=seccomp.ALLOW)
+        )
+        with pytest.raises(FileNotFoundError):
+            run(container, ["/nonexistent"])
+
     @pytest.mark.usefixtures("root_only")
     def test_other_user_without_no_new_privileges_is_told_so(self) -> None:
         with pytest.raises(SpawnError, match=r"EACCES.*It takes no_new_privileges=True"):
