@@ -6,7 +6,8 @@
  * it is, each just before a page that nobody may touch: who reads on gets a SIGSEGV, and the kernel, EFAULT.
  * All that the child does is done. Its memory is ours (CLONE_VM), so AddressSanitizer's marks,
  * libFuzzer's counters and the words below are true of both. What makes it harmless is where it runs, see
- * run.py: without privileges, in a container where it is alone. Two things are changed of an input, for the
+ * run.py: without privileges, in a container where it is alone. An input that never ends is to be found in the file
+ * that $PYNS_CURRENT names: nothing stops us meanwhile. Two things are changed of an input, for the
  * time that they take:
  *
  * - STEP_WAIT_FOR_PARENT waits for 3 ms at most, for nobody will let it go on;
@@ -87,6 +88,7 @@ static void drain(void)
 }
 
 static char *steps_end, *text_end;
+static int kept = -1; /* the file that has the current input */
 
 /* Room for a block; returns its end, where it is not to be read on. */
 static char *map_room(void)
@@ -97,6 +99,12 @@ static char *map_room(void)
 	must(start != MAP_FAILED, "mmap");
 	must(mprotect(start, INPUT_MAX, PROT_READ | PROT_WRITE) == 0, "mprotect");
 	return start + INPUT_MAX;
+}
+
+static void keep(const uint8_t *data, size_t size)
+{
+	must(pwrite(kept, data, size, 0) == (ssize_t)size && ftruncate(kept, (off_t)size) == 0,
+	     "the input can't be kept");
 }
 
 static char *put(char *end, const uint8_t *data, size_t size)
@@ -118,6 +126,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	open_fds();
 	steps_end = map_room();
 	text_end = map_room();
+	kept = open(getenv("PYNS_CURRENT"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	return 0;
 }
 
@@ -209,6 +218,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char *steps, *text;
 	int before, r;
 
+	keep(data, size);
 	if (size < sizeof(steps_size))
 		return -1;
 	memcpy(&steps_size, data, sizeof(steps_size));

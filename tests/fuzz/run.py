@@ -38,6 +38,7 @@ from pyns import (
     Overlay,
     Proc,
     Symlink,
+    TimeoutExpired,
     Tmpfs,
     marshal,
     run,
@@ -180,11 +181,16 @@ def give_to_user(directory: Path) -> None:
 def fuzz(work: Path, arguments: list[str], timeout: float) -> int:
     give_to_user(work)
     environment = {
+        "PYNS_CURRENT": "/work/current",
         "ASAN_OPTIONS": "detect_leaks=0",  # that takes ptrace
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
     command = ["/work/plan", "-artifact_prefix=/work/", *arguments]
-    return run(fuzzed(work), command, env=environment, cwd="/work", timeout=timeout).returncode
+    try:
+        return run(fuzzed(work), command, env=environment, cwd="/work", timeout=timeout).returncode
+    except TimeoutExpired:
+        print("it never ended with the input", work / "current", file=sys.stderr)
+        return 1
 
 
 def main() -> int:
