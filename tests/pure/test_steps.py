@@ -99,7 +99,11 @@ def subclasses(cls: type[Step]) -> Iterator[type[Step]]:
         yield from subclasses(subclass)
 
 
-CLASSES = [cls for cls in subclasses(Step) if cls not in (MakeEntry, WaitForParent)]
+CLASSES = [
+    cls
+    for cls in subclasses(Step)
+    if cls.__module__.startswith("pyns.") and cls not in (MakeEntry, WaitForParent)
+]
 
 # each with its sentence and what crosses to the shim
 SAMPLES: list[tuple[Step, str, Operands]] = [
