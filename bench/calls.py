@@ -25,7 +25,10 @@ class BareC(Subject):
     """limit.c, called by ctypes."""
 
     name = "bare C"
-    differences = "limit.c: the same system calls as pyns, but for checks; one ctypes call."
+    differences = (
+        "limit.c: the same system calls as pyns, but for checks, and a stack mapped for each "
+        "start, where pyns keeps one. One ctypes call."
+    )
 
     def version(self) -> str:
         return first_line(["cc", "--version"])
