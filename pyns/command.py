@@ -13,6 +13,8 @@ from pyns.terminal_steps import OpenTerminal
 # the caller's environment when it was last looked at, and as strings
 _own: tuple[Mapping[bytes, bytes], Strings] = ({}, Strings())
 
+_AS_IT_IS = ((-1, -1, -1), -1, -1)
+
 Arguments = StrPath | Sequence[StrPath]
 Environment = Mapping[str, StrPath] | Mapping[bytes, StrPath]
 
@@ -59,6 +61,10 @@ class Command:
     cwd_name: object = None
 
     def __post_init__(self) -> None:
+        if (self.stdio, self.umask, self.process_group) == _AS_IT_IS and (
+            self.uid is self.gid is self.groups is None
+        ):
+            return  # as it is nearly always, which each spawn would pay for
         # an id of 2**32 - 1 means "leave it as it is" to the kernel
         for what, numbers, low, high in (
             ("user", (self.uid,), 0, 2**32 - 2),
