@@ -223,9 +223,10 @@ def spawn(
             plan = build(trees=trees)
     if child.report.error:
         step = plan.steps[child.report.index]
-        too_many = isinstance(step, OpenTree) and child.report.error == errno.EMFILE
-        if template is not None and (too_many or isinstance(step, SetNamespaces)):
-            # all sources at once are more fds than he may have, or he has given up the right since
+        refused = isinstance(step, OpenTree) and child.report.error in (errno.EMFILE, errno.EPERM)
+        if template is not None and (refused or isinstance(step, SetNamespaces)):
+            # all sources at once are more fds than he may have, or he has given up the right since,
+            # or gone to a user namespace
             log.debug("again without the template, because of: %s", step.describe())
             child.start_over()
             spawn(child, container, command, signal_mask, size, takes_template=False)

@@ -63,18 +63,14 @@ def open_template() -> int | None:
     Returns:
         The fd; None where there can't be one, and the host's mounts are to be copied.
     """
-    with suppress(OSError):  # no /proc
-        # in another one a new /proc has to see one that is mounted already: there is none (EPERM)
-        if in_first_user_namespace():
-            kept = _kept.get("template", _NOT_OPEN)
-            if kept is not None and not kept.is_open():
-                _kept.pop("template", None)
-                made = _make()
-                kept = _kept.setdefault("template", made)
-                if made is not kept and made is not None:  # another thread came first
-                    os.close(made.fd)
-            return None if kept is None else kept.fd
-    return None
+    kept = _kept.get("template", _NOT_OPEN)
+    if kept is not None and not kept.is_open():
+        _kept.pop("template", None)
+        made = _make()
+        kept = _kept.setdefault("template", made)
+        if made is not kept and made is not None:  # another thread came first
+            os.close(made.fd)
+    return None if kept is None else kept.fd
 
 
 _NOT_OPEN = _Kept(-1, (0, 0))
@@ -86,7 +82,14 @@ def _identity(fd: int) -> tuple[int, int]:
 
 
 def _make() -> _Kept | None:
-    """Make it, and try whether the caller may use it."""
+    """Make it, and try whether the caller may use it; None if not, or not for all he may want."""
+    try:
+        # in another one a new /proc has to see one that is mounted already: there is none (EPERM).
+        # Who is there does not come back; who goes there later may not use it any more (EPERM)
+        if not in_first_user_namespace():
+            return None
+    except OSError:  # no /proc
+        return None
     opened: list[int] = []
     options = ((b"size", b"4096"), (b"nr_inodes", b"1"), (b"mode", b"0"))
     carry_out(
