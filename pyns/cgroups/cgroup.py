@@ -78,8 +78,9 @@ class Cgroup:
 
         Raises:
             ValueError: the name is not one; these limits can't be said on this host's hierarchies.
-            CgroupError: the host lacks a controller (EOPNOTSUPP); it is there already (EEXIST); the
-                caller may not (EACCES, EROFS); v2: the parent has processes of its own (EBUSY).
+            CgroupError: the host or the parent lacks a controller (EOPNOTSUPP); it is there already
+                (EEXIST); the caller may not (EACCES, EROFS); v2: the parent has processes of its
+                own (EBUSY).
 
         Needs: write access to the parent.
         Source: cgroups(7).

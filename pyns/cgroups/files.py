@@ -18,6 +18,25 @@ from pyns.errors import CgroupError
 NOT_THERE = (errno.ENOENT, errno.ENODEV)
 
 
+def is_there(fd: int, path: str) -> bool:
+    """Whether a group has not been removed, whose directory is open.
+
+    Args:
+        fd: of the directory.
+        path: of the directory, for errors.
+
+    Raises:
+        CgroupError: it can't be looked at.
+    """
+    try:
+        os.stat("cgroup.procs", dir_fd=fd)
+    except OSError as error:
+        if error.errno in NOT_THERE:
+            return False
+        raise CgroupError(error.errno or 0, f"look at the cgroup {path}", file=path) from None
+    return True
+
+
 class Directory:
     """A cgroup's directory in one hierarchy, held open."""
 
@@ -152,7 +171,7 @@ class Directory:
     @property
     def is_there(self) -> bool:
         """Whether the group has not been removed."""
-        return self.fd >= 0 and os.access("cgroup.procs", os.F_OK, dir_fd=self.fd)
+        return self.fd >= 0 and is_there(self.fd, self.path)
 
     def write(self, name: str, value: str, controller: str | None = None) -> None:
         """Put a value into a file with a single write, as the kernel wants it."""

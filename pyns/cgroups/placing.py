@@ -13,12 +13,15 @@ from typing import NamedTuple
 
 from pyns.cgroups import delegation, moving
 from pyns.cgroups.delegation import NOT_ALLOWED
-from pyns.cgroups.files import Directory
+from pyns.cgroups.files import NOT_THERE, Directory
 from pyns.cgroups.hierarchy import Hierarchy, current, hierarchies
 from pyns.errors import CgroupError
 
 # what statistics come from: a group has these where it may, limits or not
 _COUNTING = {"cpu", "cpuacct", "memory", "pids"}
+# and without which it has not: there is none here, others' processes are in the way (EBUSY; EINVAL:
+# with realtime priority), the group is threaded (EOPNOTSUPP)
+_WHERE_IT_MAY_NOT = (*NOT_ALLOWED, errno.ENOENT, errno.EBUSY, errno.EINVAL, errno.EOPNOTSUPP)
 DEFAULT_PARENT = "pyns"
 
 
@@ -186,7 +189,7 @@ def make(place: Place, name: str, needed: set[str]) -> Directory:
         except CgroupError as error:
             # those above go when the last process that uses them ends; where there is no
             # cgroup.procs, there is no hierarchy to try again in
-            again = error.errno == errno.ENOENT and os.path.exists(f"{place.base}/cgroup.procs")
+            again = error.errno in NOT_THERE and os.path.exists(f"{place.base}/cgroup.procs")
             if place.above and again:
                 is_simple = False
                 continue
@@ -300,8 +303,11 @@ def _hand_down(hierarchy: Hierarchy, path: str, needed: set[str]) -> None:
             try:
                 directory.write("cgroup.subtree_control", f"+{controller}", controller)
             except CgroupError as error:
+                if error.errno in NOT_THERE and not directory.is_there:
+                    raise
                 if controller in needed:
-                    error.hint = _hand_down_hint(error.errno, controller, directory)
+                    raise _not_handed_down(error, controller, directory) from None
+                if error.errno not in _WHERE_IT_MAY_NOT:
                     raise
 
 
@@ -327,6 +333,18 @@ def _refuse_occupied(directory: Directory, needed: set[str]) -> None:
             value=f"+{controller}",
             hint=moving.why_occupied(directory.path),
         )
+
+
+def _not_handed_down(error: CgroupError, controller: str, directory: Directory) -> CgroupError:
+    return CgroupError(
+        # ENOENT is said of a group that is gone
+        errno.EOPNOTSUPP if error.errno == errno.ENOENT else error.errno or 0,
+        error.action,
+        controller=controller,
+        file=error.file,
+        value=error.value,
+        hint=_hand_down_hint(error.errno, controller, directory),
+    )
 
 
 def _hand_down_hint(error: int | None, controller: str, directory: Directory) -> str | None:

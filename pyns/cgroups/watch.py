@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from pyns.cgroups import notifying
 from pyns.cgroups.events import KINDS, Event, Kind, Trigger
-from pyns.cgroups.files import NOT_THERE, Directory
+from pyns.cgroups.files import NOT_THERE, Directory, is_there
 from pyns.cgroups.hierarchy import Hierarchy
 from pyns.cgroups.stats import flat_keyed, integer
 from pyns.errors import CgroupError
@@ -287,7 +287,7 @@ class Watch:
             # before the counts are read, so that no change comes between the two
             notifying.drain(self._inotify)
             counts = self._read_files()
-            self._is_removed = self._is_gone()
+            self._is_removed = not is_there(self._group, self._path)
             if self._is_removed and "populated" in self._last:
                 counts |= {"populated": 0, "empty": 1}
             if self._oom >= 0:
@@ -377,15 +377,6 @@ class Watch:
             else:
                 counts |= _counts(text, lines)
         return counts
-
-    def _is_gone(self) -> bool:
-        try:
-            os.stat("cgroup.procs", dir_fd=self._group)
-        except OSError as error:
-            if error.errno in NOT_THERE:
-                return True
-            raise self._refused("look at", error) from None
-        return False
 
     def _ooms(self) -> int:
         """Return how often v1 told of one; have the count of kills read again for a while."""

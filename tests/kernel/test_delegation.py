@@ -241,7 +241,7 @@ class TestNotHandedDown:
     def test_command_that_is_said_helps(self, inner: tuple[Cgroup, str, Limits]) -> None:
         group, controller, limits = inner
         error = refusal(lambda: Cgroup.create(limits=limits, parent=group))
-        assert (error.errno, error.controller) == (errno.ENOENT, controller)
+        assert (error.errno, error.controller) == (errno.EOPNOTSUPP, controller)
         keeps = re.match(rf"(\S+) has {controller}, but does not hand it down", error.hint or "")
         assert keeps
         assert f"{group.paths[0]}/".startswith(f"{keeps[1]}/")
@@ -256,6 +256,14 @@ class TestNotHandedDown:
                 with suppress(OSError):
                     Path(path, "cgroup.subtree_control").write_text(f"-{controller}")
                 path = os.path.dirname(path)
+
+    def test_a_group_above_that_is_to_be_made_says_it_too(
+        self, inner: tuple[Cgroup, str, Limits]
+    ) -> None:
+        group, controller, limits = inner
+        error = refusal(lambda: Cgroup.create("made/group", limits=limits, parent=group))
+        assert (error.errno, error.controller) == (errno.EOPNOTSUPP, controller)
+        assert f"has {controller}, but does not hand it down" in (error.hint or "")
 
     def test_apply_says_it_too(self, inner: tuple[Cgroup, str, Limits]) -> None:
         group, controller, limits = inner
