@@ -114,7 +114,7 @@ class Watch:
                 self._check_offered(directories)
             self.note()  # from where the counting starts
             if self._is_removed:
-                raise CgroupError(errno.ENODEV, "watch a cgroup that is removed")
+                raise CgroupError(errno.ENODEV, "watch a cgroup that is removed", file=self._path)
         except BaseException as failure:
             self._fds.close()
             if not isinstance(failure, OSError) or isinstance(failure, CgroupError):
