@@ -126,7 +126,8 @@ def default_bases() -> dict[Hierarchy, tuple[str, tuple[str, ...]]]:
             found[hierarchy] = (hierarchy.mount_point, (DEFAULT_PARENT,))
             continue
         own = own or current()
-        directory = hierarchy.directory(own[hierarchy])
+        path = own.get(hierarchy)  # something may be mounted over it since
+        directory = None if path is None else hierarchy.directory(path)
         if directory is not None:
             is_in_leaf = hierarchy.version == 2 and is_leaf(directory)
             found[hierarchy] = (os.path.dirname(directory) if is_in_leaf else directory, ())
@@ -179,26 +180,14 @@ def make(place: Place, name: str, needed: set[str]) -> Directory:
             be handed down to it.
     """
     path = f"{place.parent}/{name}"
-    is_simple = _is_simple(place.hierarchy, needed)
-    while True:
-        try:
-            if not is_simple:
-                _make_above(place, needed)
-            _mkdir(path)
-            break
-        except CgroupError as error:
-            # those above go when the last process that uses them ends; where there is no
-            # cgroup.procs, there is no hierarchy to try again in
-            again = error.errno in NOT_THERE and os.path.exists(f"{place.base}/cgroup.procs")
-            if place.above and again:
-                is_simple = False
-                continue
-            remove_above(path)
-            raise
     try:
-        directory = Directory(path)
+        _make_directory(place, path, needed)
+        try:
+            directory = Directory(path)
+        except BaseException:
+            os.rmdir(path)
+            raise
     except BaseException:
-        os.rmdir(path)
         remove_above(path)
         raise
     try:
@@ -208,6 +197,27 @@ def make(place: Place, name: str, needed: set[str]) -> Directory:
         remove_above(path)
         raise
     return directory
+
+
+def _make_directory(place: Place, path: str, needed: set[str]) -> None:
+    is_simple = _is_simple(place.hierarchy, needed)
+    while True:
+        try:
+            if not is_simple:
+                _make_above(place, needed)
+            _mkdir(path)
+            return
+        except CgroupError as error:
+            # those above go when the last process that uses them ends; where there is no
+            # cgroup.procs, there is no hierarchy to try again in
+            if not place.above or error.errno not in NOT_THERE or not _is_group(place.base):
+                raise
+            is_simple = False
+
+
+def _is_group(path: str) -> bool:
+    with Directory(path) as directory:
+        return directory.is_there
 
 
 def _is_simple(hierarchy: Hierarchy, needed: set[str]) -> bool:
