@@ -147,16 +147,23 @@ def _connect(address: str, deadline: float) -> Any:
     class Connection(DBusConnection):  # type: ignore[misc]
         """One whose every wait ends at the deadline, also that for the bus's first answer."""
 
+        def __init__(self, socket: Any) -> None:
+            self.selector = None
+            try:
+                super().__init__(socket)
+            except BaseException:
+                if self.selector is not None:
+                    self.selector.close()
+                socket.close()
+                raise
+
         def receive(self, *, timeout: float | None = None) -> Any:
             del timeout
             return super().receive(timeout=max(deadline - time.monotonic(), 0))
 
-    socket = prep_socket(get_bus(address), timeout=max(deadline - time.monotonic(), 0.001))
-    try:
-        return Connection(socket)
-    except BaseException:
-        socket.close()
-        raise
+    return Connection(
+        prep_socket(get_bus(address), timeout=max(deadline - time.monotonic(), 0.001))
+    )
 
 
 def _refusal(action: str, name: str, said: str) -> CgroupError:
