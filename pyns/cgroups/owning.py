@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 from pyns.cgroups import delegation, moving
 from pyns.cgroups.files import Directory
@@ -51,8 +51,7 @@ def move_into_leaf(path: str, leaf: str, everyone: bool) -> str:
                 file=path,
                 hint=f"There are other processes in it: {named}; everyone=True moves them along",
             )
-        _make_leaf(path, leaf)
-        with Directory(f"{path}/{leaf}") as child:
+        with _leaf(path, leaf) as child:
             _move(os.getpid(), child)
             while everyone and (pids := group.pids()):  # some may fork meanwhile
                 for pid in pids:
@@ -60,17 +59,28 @@ def move_into_leaf(path: str, leaf: str, everyone: bool) -> str:
     return path
 
 
-def _make_leaf(path: str, leaf: str) -> None:
+@contextmanager
+def _leaf(path: str, leaf: str) -> Iterator[Directory]:
+    """Have a child that is marked, made if it is missing; one that nobody gets into is removed."""
+    directory, made = f"{path}/{leaf}", False
     try:
         with suppress(FileExistsError):
-            os.mkdir(f"{path}/{leaf}", 0o755)
-        mark_leaf(f"{path}/{leaf}")
-    except OSError as error:
+            os.mkdir(directory, 0o755)
+            made = True
+        mark_leaf(directory)
+        with Directory(directory) as child:
+            yield child
+    except BaseException as failure:
+        if made:
+            with suppress(OSError):  # the caller is in it already
+                os.rmdir(directory)
+        if not isinstance(failure, OSError) or isinstance(failure, CgroupError):
+            raise
         raise CgroupError(
-            error.errno or 0,
-            f"make the cgroup {path}/{leaf}",
-            file=f"{path}/{leaf}",
-            hint=delegation.why_not_writable(path, error.errno),
+            failure.errno or 0,
+            f"make the cgroup {directory}",
+            file=directory,
+            hint=delegation.why_not_writable(path, failure.errno),
         ) from None
 
 
