@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 
 from pyns.cgroups import placing
 from pyns.cgroups.files import Directory
+from pyns.cgroups.killing import gone_is_fine
 
 # as placing.private_name makes them: pid, start time, PID namespace, number
 _PRIVATE = re.compile(r"(\d+)-(\d+)-(\d+)-\d+", re.ASCII)
@@ -32,16 +34,14 @@ def sweep() -> list[str]:
         >>> all("/pyns/" in path for path in sweep())
         True
     """
-    removed = []
+    removed: list[str] = []
     for base, above in placing.default_bases().values():
         parent = "/".join((base, *above))
-        if not os.path.isdir(parent):
-            continue
-        with Directory(parent) as directory:
+        with gone_is_fine(), Directory(parent) as directory:
             for child in directory.children():
                 with child:
                     if is_stray(os.path.basename(child.path)):
-                        removed += _remove_if_empty(child)
+                        removed.extend(_remove_if_empty(child))
         if above:
             with suppress(OSError):  # in use
                 os.rmdir(parent)
@@ -62,12 +62,11 @@ def is_stray(name: str) -> bool:
         return True
 
 
-def _remove_if_empty(directory: Directory) -> list[str]:
-    removed = []
-    for child in directory.children():
-        with child:
-            removed += _remove_if_empty(child)
+def _remove_if_empty(directory: Directory) -> Iterator[str]:
+    with gone_is_fine():  # others sweep as well
+        for child in directory.children():
+            with child:
+                yield from _remove_if_empty(child)
     with suppress(OSError):  # the kernel refuses what is not empty
         os.rmdir(directory.path)
-        removed.append(directory.path)
-    return removed
+        yield directory.path
