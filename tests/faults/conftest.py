@@ -34,7 +34,7 @@ NAMES = {number: name for name, number in NUMBERS.items()}
 # can't fail.
 PASSED_OVER = """
     brk clock_nanosleep exit exit_group futex getegid geteuid getpid gettid lseek madvise mprotect
-    munmap newfstatat rseq rt_sigaction rt_sigprocmask rt_sigreturn sched_yield set_robust_list
+    munmap rseq rt_sigaction rt_sigprocmask rt_sigreturn sched_yield set_robust_list
     uname
 """
 
@@ -49,7 +49,7 @@ class Call(NamedTuple):
             "child 2" of the shim, "init 1" (pyns-init) and "init 2" (its child).
         step: which one the child was at; -1 for others.
         site: address of the instruction.
-        time: the how-manieth of these three.
+        time: the how-manieth of these three, about the same file.
         path: of the file that the caller or its helper is about; "" for none.
         name: of the call, and of its operation if it has several.
     """
@@ -61,10 +61,17 @@ class Call(NamedTuple):
     path: str
     name: str
 
+    @property
+    def alike(self) -> tuple[str, int, int, str, int]:
+        """What it is recognized by in another run."""
+        return self.role, self.step, self.site, re.sub(r"\d+", "", self.path), self.time
+
 
 # which argument says what is to be done, and how these are called
 OPERATIONS: dict[str, tuple[int, dict[int, str]]] = {
-    "futex": (1, {0: "wait", 1: "wake"}),
+    "bpf": (0, {5: "load", 8: "attach", 9: "detach", 13: "open", 15: "look_at", 16: "list"}),
+    "futex": (1, {0: "wait", 1: "wake", 128: "wait", 129: "wake"}),  # FUTEX_PRIVATE_FLAG
+    "newfstatat": (3, {0x1000: "fd"}),  # AT_EMPTY_PATH
     "prctl": (0, {3: "get_dumpable", 4: "set_dumpable", 15: "set_name", 23: "capbset_read"}),
 }
 
@@ -72,7 +79,7 @@ OPERATIONS: dict[str, tuple[int, dict[int, str]]] = {
 # which arguments say what file it is about
 FILES = {
     "path": "execve mkdir rmdir",
-    "fd, path": "faccessat2 mkdirat openat readlinkat unlinkat",
+    "fd, path": "faccessat2 mkdirat newfstatat openat readlinkat unlinkat",
     "fd": "fchmod fcntl getdents64 ioctl pread64 read write writev",
 }
 
@@ -82,7 +89,7 @@ def name_of(number: int, *arguments: int) -> str:
     name = NAMES[number]
     if name in OPERATIONS:
         argument, operations = OPERATIONS[name]
-        operation = operations.get(arguments[argument] & 0x7F)  # futex: FUTEX_PRIVATE_FLAG
+        operation = operations.get(arguments[argument])
         return f"{name}:{operation}" if operation else name
     return name
 
@@ -105,7 +112,7 @@ class Attempt(NamedTuple):
         outcome: what it returned or raised.
         calls: what was called, in this order.
         plan: the last one that was built; None without one.
-        has_failed: whether there was the call that was to fail.
+        has_failed: whether there were the calls that were to fail.
     """
 
     outcome: Any
@@ -311,14 +318,14 @@ class Faults:
         finally:
             os.close(listener)
 
-    def run(self, task: Callable[[], Any], fault: Fault | None = None) -> Attempt:
+    def run(self, task: Callable[[], Any], *faults: Fault) -> Attempt:
         """Do something in the thread."""
         self._plan = None
-        self._ask(fault and [fault.call[:4], fault.error])
+        self._ask([[fault.call.alike, fault.error] for fault in faults])
         try:
             outcome = self._worker.do(task)
         except queue.Empty:
-            raise AssertionError(f"{fault}: it hangs") from None
+            raise AssertionError(f"{', '.join(map(str, faults))}: it hangs") from None
         except Exception as error:
             outcome = error.with_traceback(None)
         answer = self._ask("end")
@@ -326,7 +333,7 @@ class Faults:
             Call(role, step, site, time, path, name_of(*what))
             for role, step, site, time, path, what in answer["calls"]
         ]
-        return Attempt(outcome, calls, self._plan, answer["has_failed"])
+        return Attempt(outcome, calls, self._plan, answer["failed"] == len(faults) > 0)
 
     def _ask(self, request: Any) -> Any:
         self._socket.sendall(json.dumps(request).encode())

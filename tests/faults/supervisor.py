@@ -1,12 +1,12 @@
 """Answers the system calls that a seccomp filter hands over (seccomp_unotify(2)): a program.
 
-Every call goes on as it would, but one of each run, which fails with an errno; and all are noted.
+Every call goes on as it would, but some of each run, which fail with an errno; and all are noted.
 It is a process of its own: the thread that waits for an answer may hold the interpreter's lock.
 
 It talks to its owner by a socket, its stdin: first it gets the filter's fd and, as JSON, where
-things are; then for each run which call is to fail ([[role, number of the step, address of the
-instruction, which time], errno], or null), to be answered by "ready"; and "end", answered by what
-was called.
+things are; then for each run which calls are to fail (each [[role, number of the step, address of
+the instruction, file without numbers, which time], errno]), to be answered by "ready"; and "end",
+answered by what was called.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -37,15 +38,15 @@ class Supervisor:
         # opened while it may be: a child that changes its user makes it root's
         self.memory = os.open(f"/proc/{self.process}/mem", os.O_RDONLY | os.O_CLOEXEC)
         self.notice = bytearray(NOTICE.size)
-        self.begin(None)
+        self.begin([])
 
-    def begin(self, fault: list[Any] | None) -> None:
-        self.fault = fault
-        self.has_failed = False
+    def begin(self, faults: list[Any]) -> None:
+        self.faults = faults
+        self.failed = 0
         self.opened = ""
         self.calls: list[list[Any]] = []
         self.roles: dict[str, str] = {}
-        self.times: dict[tuple[str, int, int], int] = {}
+        self.times: dict[tuple[str, int, int, str], int] = {}
 
     def answer(self) -> None:
         self.notice[:] = bytes(NOTICE.size)
@@ -58,12 +59,15 @@ class Supervisor:
         reply = ANSWER.pack(notice, 0, 0, CONTINUE)
         if role != "program":
             place = role, self.index() if role.startswith("child") else -1, pointer
-            times = self.times[place] = self.times.get(place, 0) + 1
             path = self.path_of(pid, number, arguments) if role in ("caller", "helper") else ""
-            self.calls.append([*place, times, path, [number, *arguments[:2]]])
-            if self.fault is not None and self.fault[0] == [*place, times]:
-                reply = ANSWER.pack(notice, 0, -self.fault[1], 0)
-                self.has_failed = True
+            # numbers in it are another one's each time: pids, groups
+            alike = *place, re.sub(r"\d+", "", path)
+            times = self.times[alike] = self.times.get(alike, 0) + 1
+            self.calls.append([*place, times, path, [number, *arguments[:4]]])
+            for call, error in self.faults:
+                if call == [*alike, times]:
+                    reply = ANSWER.pack(notice, 0, -error, 0)
+                    self.failed += 1
         try:
             fcntl.ioctl(self.listener, SEND, bytearray(reply))
         except FileNotFoundError:
@@ -136,7 +140,7 @@ def main() -> None:
             if request is False:
                 return
             if request == "end":
-                answer = {"calls": supervisor.calls, "has_failed": supervisor.has_failed}
+                answer = {"calls": supervisor.calls, "failed": supervisor.failed}
                 owner.sendall(json.dumps(answer).encode() + b"\n")
             else:
                 supervisor.begin(request)

@@ -354,9 +354,9 @@ def test_a_call_that_fails_is_told_and_leaves_nothing(
         except OSError as refused:
             pytest.skip(f"without any fault: {refused}")
 
-        def attempt(fault: Any = None) -> Any:
+        def attempt(*fault: Any) -> Any:
             placing.forget()  # each time what the first one does
-            return faults.run(task, fault)
+            return faults.run(task, *fault)
 
         attempt()  # the first one imports
         good = attempt()

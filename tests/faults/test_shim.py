@@ -246,6 +246,7 @@ FAILURES: dict[str, tuple[int, ...]] = {
         errno.ETXTBSY,
     ),
     "execveat": (errno.EACCES, errno.EAGAIN, errno.ENOMEM, errno.ENOEXEC),
+    "exit_group": (errno.EPERM,),
     "fchdir": (errno.EACCES,),
     "fchmod": (errno.EPERM, errno.EROFS),
     "fchown": (errno.EDQUOT, errno.EINVAL, errno.EPERM),
@@ -310,7 +311,7 @@ FAILURES: dict[str, tuple[int, ...]] = {
 }
 # Those that can't fail with the arguments that they have here, by who calls: "" is anybody.
 INFALLIBLE = {
-    "": "clock_gettime close exit_group futex:wake munmap prctl:get_dumpable prctl:set_dumpable "
+    "": "clock_gettime close exit futex:wake munmap prctl:get_dumpable prctl:set_dumpable "
     "rt_sigprocmask umask",
     # a child that is there, and the caller's own
     "caller": "kill wait4",
@@ -349,7 +350,6 @@ TOLD_AS = {
 # What a step names, but makes in none of the plans here.
 NEVER_MADE = {
     "birth_in_cgroup": {"clone3"},  # the one of clone
-    "open_within": {"fchdir", "move_mount", "openat", "umount2"},  # Linux before 6.15
 }
 EVERY_WAY = "PYNS_WHOLE" in os.environ
 
@@ -402,9 +402,9 @@ def spawner(tmp_path: Path) -> Iterator[Callable[[str], Spawner]]:
         yield lambda name: undo.enter_context(Spawner(name, tmp_path))
 
 
-def attempt(faults: Any, start: Spawner, fault: Any = None) -> Any:
+def attempt(faults: Any, start: Spawner, *failing: Any) -> Any:
     start.prepare()
-    return faults.run(start, fault)
+    return faults.run(start, *failing)
 
 
 def record(faults: Any, start: Spawner) -> Any:
@@ -445,6 +445,9 @@ def check(result: Any, fault: Any, told: Told, calls_of: Mapping[str, Collection
         assert result.outcome.errno == error, f"{fault}: {result.outcome}"
         return
     kind, plan = kind_of(call, result.plan), result.plan
+    if call.name == "exit_group":
+        assert result.outcome == 0, f"{fault}: {result.outcome!r}"  # exit, then
+        return
     if result.outcome == 0:
         assert error in GOES_ON.get((kind, call.name), ()), f"{fault}: the program runs"
         return
@@ -490,6 +493,38 @@ def test_a_call_that_fails_is_told_as_the_step_and_leaves_nothing(
             assert not left, f"{fault}: left behind: {left}"
 
 
+def before_6_15(good: Any, make_fault: Any) -> list[Any]:
+    """Return the faults with which a mount that is attached nowhere can't be copied."""
+    first: dict[int, Any] = {}
+    for call in good.calls:
+        if call.name == "open_tree" and kind_of(call, good.plan) == "open_within":
+            first.setdefault(call.step, make_fault(call, errno.EINVAL))
+    return list(first.values())
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("namespaces")
+def test_a_call_that_fails_on_linux_before_6_15_is_told_as_well(
+    faults: Any, spawner: Callable[[str], Spawner], told: Told, make_fault: Any, watch: Watch
+) -> None:
+    start = spawner("files")
+    old = before_6_15(record(faults, start), make_fault)
+    good = attempt(faults, start, *old)
+    assert (good.outcome, good.has_failed) == (0, True)
+    refused = [fault.call for fault in old]
+    for call, errors in to_fail(good):
+        if kind_of(call, good.plan) == "open_within" and call not in refused:
+            until = [fault for fault in old if fault.call.step <= call.step]
+            for error in errors:
+                fault, left_behind = make_fault(call, error), watch()
+                result = attempt(faults, start, *until, fault)
+                assert result.has_failed, f"{fault}: it was not called"
+                assert result.outcome != 0, f"{fault}: the program runs"
+                check(result, fault, told, {})
+                left = left_behind()
+                assert not left, f"{fault}: left behind: {left}"
+
+
 def calls_by_kind(faults: Any, start: Spawner) -> dict[str, set[str]]:
     """Return kind of step → what is called; where the child does all, it is known who calls."""
     container = start.spawn.container
@@ -506,12 +541,16 @@ def calls_by_kind(faults: Any, start: Spawner) -> dict[str, set[str]]:
 @pytest.mark.usefixtures("namespaces", "privileged")
 class TestNothingIsForgotten:
     @pytest.fixture
-    def recorded(self, faults: Any, tmp_path: Path) -> list[Any]:
+    def recorded(self, faults: Any, tmp_path: Path, make_fault: Any) -> list[Any]:
         found = []
         for name in SPAWNS:
             (tmp_path / name).mkdir()
             with Spawner(name, tmp_path / name) as start:
                 found.append(attempt(faults, start))
+                good = found[-1]
+                ends = [make_fault(c, errno.EPERM) for c in good.calls if c.name == "exit_group"]
+                others = before_6_15(good, make_fault), ends
+                found += [attempt(faults, start, *failing) for failing in others if failing]
         return found
 
     def test_every_kind_of_step_is_in_one_of_the_plans(self, recorded: list[Any]) -> None:
@@ -529,7 +568,7 @@ class TestNothingIsForgotten:
                     kind = result.plan.steps[call.step].kind
                     made.setdefault(kind, set()).add(call.name.partition(":")[0])
         # any may be timed, and close what it has opened; who has cloned again, or failed, ends
-        ends = {"clock_gettime", "close", "exit_group"}
+        ends = {"clock_gettime", "close", "exit", "exit_group"}
         assert {k: calls - named[k] for k, calls in made.items() if calls - named[k] - ends} == {}
 
     def test_every_call_that_a_step_names_is_made(self, recorded: list[Any]) -> None:
