@@ -5,17 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import re
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from pyns import CgroupError, Container, IdMap, Limits, Namespace, Process, clone_into, init
-from pyns.cgroups import Cgroup, Hierarchy, hierarchies, placing, sweep
+from pyns.cgroups import Cgroup, Hierarchy, current, hierarchies, placing, sweep, systemd
 
 Told = Callable[[object], tuple[int, int] | None]
 Watch = Callable[[], Callable[[], dict[str, object]]]
@@ -27,11 +30,18 @@ LIMITS = Limits(memory_max="50M", pids_max=10, cpu_max=1)
 
 # How the calls of the caller and its helper may fail, all else being right.
 FAILURES: dict[str, tuple[int, ...]] = {
+    "bpf:attach": (errno.E2BIG, errno.EINVAL, errno.ENOMEM, errno.EPERM),
+    "bpf:detach": (errno.EINVAL, errno.ENOENT, errno.ENOMEM, errno.EPERM),
+    "bpf:list": (errno.EINVAL, errno.ENOSYS, errno.EPERM),
+    "bpf:load": (errno.EACCES, errno.EINVAL, errno.EMFILE, errno.ENOMEM, errno.EPERM),
+    "bpf:look_at": (errno.EINVAL, errno.ENOMEM),
+    "bpf:open": (errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.EPERM),
     "clone3": (errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EPERM),
+    "connect": (errno.EACCES, errno.EAGAIN, errno.ECONNREFUSED, errno.ENOENT),
     "epoll_create1": (errno.EMFILE, errno.ENFILE, errno.ENOMEM),
     "epoll_ctl": (errno.ENOMEM, errno.ENOSPC),
     "eventfd2": (errno.EMFILE, errno.ENFILE, errno.ENOMEM),
-    "faccessat2": (errno.EACCES, errno.ENOMEM),
+    "faccessat2": (errno.EACCES, errno.EROFS),
     "fchmod": (errno.EPERM,),
     "fcntl": (errno.EMFILE,),
     "getcwd": (errno.ENOMEM,),
@@ -45,12 +55,14 @@ FAILURES: dict[str, tuple[int, ...]] = {
         errno.EACCES,
         errno.EAGAIN,
         errno.EEXIST,
+        errno.ENODEV,
         errno.ENOENT,
         errno.ENOMEM,
         errno.ENOSPC,
         errno.EROFS,
     ),
     "mmap": (errno.ENOMEM,),
+    "newfstatat": (errno.EACCES, errno.ENOENT, errno.ENOMEM),
     "openat": (errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.ENOMEM),
     "pidfd_open": (errno.EMFILE, errno.ENOMEM),
     "pidfd_send_signal": (errno.ESRCH, errno.EPERM),
@@ -58,7 +70,11 @@ FAILURES: dict[str, tuple[int, ...]] = {
     "poll": (errno.ENOMEM,),
     "pread64": (errno.ENODEV, errno.ENOMEM),
     "read": (errno.ENODEV, errno.ENOMEM),
+    "recvfrom": (errno.ECONNRESET, errno.ENOMEM),
     "rmdir": (errno.EACCES, errno.EBUSY),
+    "sendto": (errno.ENOBUFS, errno.EPIPE),
+    "setxattr": (errno.EACCES, errno.ENOSPC, errno.EOPNOTSUPP),
+    "socket": (errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
     "timerfd_create": (errno.EMFILE, errno.ENFILE, errno.ENOMEM),
     "timerfd_settime": (errno.ECANCELED,),
     "write": (
@@ -76,11 +92,18 @@ FAILURES: dict[str, tuple[int, ...]] = {
     "writev": (errno.ENOMEM,),
 }
 # close(2) says EIO of a file that it closes nonetheless, which a fault can't do. The others can't
-# fail: a child that is there, signals and memory that are the caller's own; and what Python 3.14
-# does for its own in a new thread: its stack, its name, and without the GIL a random number.
+# fail: a child and fds that are there, signals and memory that are the caller's own; and what
+# Python 3.14 does for its own in a new thread: its stack, its name, and without the GIL a random
+# number.
 INFALLIBLE = {
-    *("close", "kill", "prctl:get_dumpable", "prctl:set_dumpable", "wait4"),
+    *("close", "epoll_wait", "kill", "newfstatat:fd", "wait4"),
+    *("prctl:get_dumpable", "prctl:set_dumpable"),
     *("getrandom", "prctl:set_name", "sched_getaffinity"),
+}
+# What only a group is asked for here, or the scope of one.
+OF_A_GROUP = {
+    *("bpf:attach", "bpf:detach", "bpf:list", "bpf:load", "bpf:look_at", "bpf:open"),
+    *("connect", "epoll_create1", "epoll_ctl", "recvfrom", "sendto", "setxattr", "socket"),
 }
 
 
@@ -136,11 +159,7 @@ def may_lack_freezer() -> Iterator[None]:
 
 
 def remove(group: Cgroup) -> None:
-    try:
-        group.remove()
-    except OSError:
-        group.remove()  # what a fault has left is removed by another attempt
-        raise
+    twice(group.remove)  # what a fault has left is removed by another attempt
 
 
 def sleeping(undo: ExitStack) -> Process:
@@ -195,6 +214,122 @@ def watch_group(_: ExitStack) -> Task:
     return watching_a_group
 
 
+def devices(_: ExitStack) -> Task:
+    def change() -> None:
+        group = Cgroup.create(limits=Limits(devices=["c 1:3 rwm"]))
+        try:
+            group.apply(Limits(devices=["c 1:5 r"]))
+            group.apply(Limits(devices="max"))
+        finally:
+            remove(group)
+
+    return change
+
+
+def own_leaf(undo: ExitStack) -> Task:
+    """Leave a v2 group, which nobody else is in, for a child of it."""
+    v2 = next((h for h in hierarchies() if h.version == 2), None)
+    own = None if v2 is None else v2.directory(current()[v2])
+    if v2 is None or own is None:
+        pytest.skip(f"no directory of a v2 hierarchy: {current()}")
+    group = f"{v2.mount_point if PRIVILEGED else os.path.dirname(own)}/faults"
+    os.mkdir(group)
+    undo.callback(os.rmdir, group)
+    enter_group(group)
+    undo.callback(enter_group, own)
+    aside = undo.enter_context(ThreadPoolExecutor(1))
+    aside.submit(os.getpid).result()  # it has a thread now, none of whose calls fails
+
+    def go_back() -> None:
+        if v2.directory(current()[v2]) == f"{group}/main":  # where it has moved, it stays
+            enter_group(group)
+            os.rmdir(f"{group}/main")
+
+    def leave() -> None:
+        try:
+            Cgroup.own(leaf="main").close()
+        finally:
+            aside.submit(go_back).result()
+
+    return leave
+
+
+def enter_group(path: str) -> None:
+    with open(f"{path}/cgroup.procs", "w") as file:
+        file.write(str(os.getpid()))
+
+
+def twice(action: Callable[[], None]) -> None:
+    try:
+        action()
+    except OSError:
+        action()
+        raise
+
+
+def scope(undo: ExitStack) -> Task:
+    pytest.importorskip("jeepney", reason="the extra `systemd` is not installed")
+    bus = undo.enter_context(Bus())
+    return lambda: systemd.start_scope("pyns-faults.scope", "", bus.address, timeout=20)
+
+
+class Bus:
+    """A D-Bus with a systemd on it that starts what it is told to, or so it says."""
+
+    def __init__(self) -> None:
+        self._undo = ExitStack()
+        place = self._undo.enter_context(TemporaryDirectory())
+        self.address = f"unix:path={place}/bus"
+        self._listener = self._undo.enter_context(socket.socket(socket.AF_UNIX))
+        self._listener.bind(f"{place}/bus")
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._serve)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:  # it is shut down
+                return
+            with client, suppress(OSError):
+                self._answer(client)
+
+    def _answer(self, client: socket.socket) -> None:
+        import jeepney
+
+        told = client.makefile("rb")
+        while (line := told.readline()) != b"BEGIN\r\n":
+            if not line:
+                return
+            client.sendall(b"OK 0123\r\n" if b"AUTH" in line else b"ERROR\r\n")
+        parser, path = jeepney.Parser(), "/org/freedesktop/systemd1"
+        systemd1 = jeepney.DBusAddress(path, interface="org.freedesktop.systemd1.Manager")
+        while data := told.read1(4096):
+            parser.add_data(data)
+            while message := parser.get_next_message():
+                member = message.header.fields[jeepney.HeaderFields.member]
+                body: tuple[str, tuple[Any, ...]] = {
+                    "Hello": ("s", (":1.1",)),
+                    "StartTransientUnit": ("o", ("/job/1",)),
+                }.get(member, ("", ()))
+                answer = jeepney.new_method_return(message, *body)
+                client.sendall(answer.serialise(serial=1))
+                if member == "StartTransientUnit":
+                    said = jeepney.new_signal(
+                        systemd1, "JobRemoved", "uoss", (1, "/job/1", "x.scope", "done")
+                    )
+                    client.sendall(said.serialise(serial=2))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._undo.close()
+
+
 def own_group(_: ExitStack) -> Task:
     def look() -> None:
         for own in (Cgroup.own(), Cgroup.of(os.getpid())):
@@ -222,11 +357,7 @@ def mount_hierarchy(undo: ExitStack) -> Task:
 
     def mount() -> None:
         hierarchy = Hierarchy.mount(path, name="pyns-faults")
-        try:
-            hierarchy.unmount()
-        except OSError:
-            hierarchy.unmount()
-            raise
+        twice(hierarchy.unmount)
 
     return mount
 
@@ -235,7 +366,7 @@ TASKS: dict[str, Callable[[ExitStack], Task]] = {
     f.__name__: f
     for f in (
         *(pipes, null, with_init, map_ids, join, enter, limits, group),
-        *(cgroup, watch_group, own_group, sweep_strays, mount_hierarchy),
+        *(cgroup, watch_group, devices, own_group, own_leaf, scope, sweep_strays, mount_hierarchy),
     )
 }
 # What of a spawn each call is for, if it is for one step.
@@ -249,16 +380,27 @@ STEPS = {
     "write": {"wait_for_parent"},
     "writev": {"execute_init"},
 }
+NOT_HANDED_DOWN = {
+    *(errno.EACCES, errno.EBUSY, errno.EINVAL, errno.ENODEV, errno.EOPNOTSUPP, errno.EPERM),
+}
 # Where it goes on all the same, and why: the call, how it fails, and of which files.
 GOES_ON = [
     ("ioctl", {errno.ENOTTY}, ""),  # open() asks whether it is a terminal
     ("faccessat2", FAILURES["faccessat2"], ""),  # the caller's own group, then
     ("getxattr", FAILURES["getxattr"], ""),  # it is no leaf
     # a group that only counts is not needed; those above may be there, or gone meanwhile
-    ("mkdir", {errno.EACCES, errno.EROFS, errno.EEXIST, errno.ENOENT}, ""),
-    ("openat", {errno.EACCES}, "/cgroup.controllers$|/pyns/[^/]*$|/faults/group$"),
-    # what this kernel has not; or it is gone with the group
-    ("openat", {errno.ENOENT}, "^/sys/fs/cgroup/"),
+    ("mkdir", {errno.EACCES, errno.EROFS, errno.EEXIST, errno.ENODEV, errno.ENOENT}, ""),
+    ("openat", {errno.EACCES}, "/cgroup.(controllers|subtree_control)$|/pyns/[^/]*$|/group$"),
+    # nor are controllers that only count; or the group that is to hand them down is made again
+    ("write", NOT_HANDED_DOWN, "/cgroup.subtree_control$"),
+    # of a topmost group, below which one may have to be made again
+    ("newfstatat", {errno.EACCES}, "^/sys/fs/cgroup/[^/]*/cgroup.procs$"),
+    ("openat", {errno.EACCES}, "^/sys/fs/cgroup/[^/]*$"),
+    ("newfstatat", FAILURES["newfstatat"], "/pyns$|/faults$"),  # then they are looked for, or made
+    # what this kernel has not; or it is gone with the group, and that is made again if need be
+    ("newfstatat", {errno.ENOENT}, "/cgroup.procs$"),
+    ("openat", {errno.ENOENT}, "^/sys/fs/cgroup(/|$)"),
+    ("bpf:open", {errno.ENOENT}, ""),
     ("read", {errno.ENODEV}, "^/sys/fs/cgroup/"),
     ("pread64", {errno.ENODEV}, "^/sys/fs/cgroup/"),
     ("getdents64", {errno.ENOENT}, "^/sys/fs/cgroup/"),
@@ -276,6 +418,13 @@ GOES_ON = [
     ("openat", FAILURES["openat"], r"^/proc/\d+/stat$"),
     ("read", FAILURES["read"], r"^/proc/\d+/stat$"),
 ]
+# Where another errno tells it better.
+TOLD_AS = {
+    ("mkdir", errno.EEXIST): {errno.ENOENT},  # and yet it is not there
+    ("newfstatat", errno.ENOENT): {errno.ENODEV},  # the group is removed
+    ("openat", errno.ENOENT): {errno.EOPNOTSUPP},  # the controller is not there
+    ("write", errno.ENOENT): {errno.EOPNOTSUPP},
+}
 
 
 @pytest.fixture(scope="module")
@@ -290,6 +439,12 @@ def may_fail(call: Any) -> bool:
         return False  # a thread without memory never says that it has started, and Python waits
     if call.name == "pipe2" and sys.version_info < (3, 11, 4):
         return False  # subprocess itself leaves the pipes that it has made before
+    if call.name == "newfstatat" and not of_a_group(call.path):
+        return False  # the interpreter's own
+    if call.name == "ioctl" and call.path.startswith("socket:"):
+        return False  # whether it is to block
+    if call.time > 1 and (call.name == "mount" or re.search(r"^/proc/\d+/stat$", call.path)):
+        return False  # once more, while the last hierarchy goes, or until a child has executed
     # a group that was made above another: it is tried again at the exit
     return not (call.name == "rmdir" and call.path.endswith("/faults"))
 
@@ -322,10 +477,18 @@ def check(result: Any, fault: Any, told: Told) -> None:
         assert isinstance(outcome, RuntimeError), said
         return
     assert isinstance(outcome, OSError), said
+    if call.name == "faccessat2":  # the caller's own group is another one, and may be occupied
+        assert isinstance(outcome, CgroupError), said
+        assert outcome.errno in (error, errno.EBUSY), said
+        return
+    if call.name in OF_A_GROUP:
+        assert isinstance(outcome, CgroupError), said
+        assert outcome.errno == error, said
+        return
     if of_a_group(call.path) and not call.path.endswith("/cgroup.controllers"):
         assert isinstance(outcome, CgroupError), said
-        assert outcome.errno in (error, errno.EOPNOTSUPP if error == errno.ENOENT else error), said
-        assert of_a_group(outcome.file or ""), said
+        assert outcome.errno in (error, *TOLD_AS.get((call.name, error), ())), said
+        assert of_a_group(f"{outcome.file}/"), said
         assert call.name != "write" or outcome.value is not None, said
         return
     steps = told(outcome)
