@@ -333,7 +333,8 @@ GOES_ON: dict[tuple[str, str], tuple[int, ...]] = {
     ("make_symlink", "symlinkat"): (errno.EEXIST,),  # the same one
     ("mask", "openat2"): (errno.EAGAIN, errno.ENOENT),
     ("open_terminal", "openat2"): (errno.EACCES,),  # ptmx in /dev/pts, as a rule: /dev/ptmx then
-    ("open_tree", "open_tree"): (errno.EMFILE,),  # without the template, as with setns
+    ("open_tree", "mount_setattr"): (errno.EPERM,),  # without the template, as with setns
+    ("open_tree", "open_tree"): (errno.EMFILE, errno.EPERM),  # likewise
     ("open_within", "open_tree"): (errno.EINVAL,),  # Linux before 6.15: another way
     ("set_namespaces", "setns"): (errno.EINVAL, errno.ENOMEM, errno.EPERM, errno.ESRCH),
     ("wait_for_parent", "futex:wait"): (errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT),  # once more
