@@ -119,14 +119,14 @@ class Directory:
                 return None
             raise
         try:
-            return self._whole(fd, name)
+            return self.text_of(fd, name)
         finally:
             os.close(fd)
 
     def kept_text(self, name: str) -> str | None:
         """Return it as `text`, and keep the file open for the next time: 1 us instead of 5."""
         try:
-            return self._whole(self.kept(name, os.O_RDONLY), name)
+            return self.text_of(self.kept(name, os.O_RDONLY), name)
         except CgroupError as error:
             if error.errno in NOT_THERE:
                 return None
@@ -141,7 +141,8 @@ class Directory:
                 os.close(fd)
         return self._kept[key]
 
-    def _whole(self, fd: int, name: str) -> str | None:
+    def text_of(self, fd: int, name: str) -> str | None:
+        """Return the text of a file in it that is open; None as above."""
         size = 8192
         try:
             while len(data := os.pread(fd, size, 0)) == size:

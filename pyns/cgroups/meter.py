@@ -18,7 +18,7 @@ from pyns.errors import CgroupError
 
 _SOURCES = {1: stats_v1.SOURCES, 2: stats_v2.SOURCES}
 
-_V1_PEAK = "memory.max_usage_in_bytes"
+_V1_PEAK, _V2_PEAK = "memory.max_usage_in_bytes", "memory.peak"
 
 _CPU = frozenset({"cpu_seconds"})
 # those that may be used, since Linux 4.4 in v1
@@ -150,7 +150,7 @@ class Run:
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self._peak_fd = -1
-        self._v1_memory: Directory | None = None
+        self._memory: Directory | None = None  # whose record was reset
         meter.runs.append(self)
         try:
             self._before, self._earlier_peak = meter.snapshot(), meter.earlier_peak
@@ -180,11 +180,10 @@ class Run:
         before, after = self._before, self._meter.snapshot()
         earlier_peak, later_peak = self._earlier_peak, self._meter.earlier_peak
         peak = None
-        if self._peak_fd >= 0:
-            with suppress(OSError):
-                peak = os.pread(self._peak_fd, 32, 0).decode()
-        elif self._v1_memory is not None:
-            peak = self._v1_memory.kept_text(_V1_PEAK)
+        if self._memory is not None and self._peak_fd >= 0:
+            peak = self._memory.text_of(self._peak_fd, _V2_PEAK)
+        elif self._memory is not None:
+            peak = self._memory.kept_text(_V1_PEAK)
 
         def used() -> Stats:
             stats = _understand(after, later_peak) - _understand(before, earlier_peak)
@@ -204,12 +203,13 @@ class Run:
                 continue
             if hierarchy.version == 2:
                 self._peak_fd = _own_peak(directory)
+                self._memory = directory if self._peak_fd >= 0 else None
             else:
                 record = integer(texts.get(_V1_PEAK)) or 0
                 self._meter.earlier_peak = max(self._meter.earlier_peak, record)
                 with suppress(OSError):  # read only: then as if others were there
                     os.write(directory.kept(_V1_PEAK, os.O_RDWR), b"0")
-                    self._v1_memory = directory
+                    self._memory = directory
 
     def close(self) -> None:
         """Stop counting; harmless when that is done."""
@@ -226,7 +226,7 @@ def _own_peak(directory: Directory) -> int:
     Linux 6.12; before, the file can't be written (EINVAL). Not everybody may (EACCES).
     """
     try:
-        fd = directory.open("memory.peak", os.O_RDWR)
+        fd = directory.open(_V2_PEAK, os.O_RDWR)
     except CgroupError:
         return -1
     try:
