@@ -146,8 +146,11 @@ def is_leaf(path: str) -> bool:
     """Whether a v2 group is marked so."""
     try:
         os.getxattr(path, _LEAF)
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP, *NOT_THERE):
+            return False
+        what = f"look whether the cgroup {path} is a leaf"
+        raise CgroupError(error.errno or 0, what, file=path) from None
     return True
 
 

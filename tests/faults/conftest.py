@@ -78,7 +78,7 @@ OPERATIONS: dict[str, tuple[int, dict[int, str]]] = {
 
 # which arguments say what file it is about
 FILES = {
-    "path": "execve mkdir rmdir",
+    "path": "execve getxattr mkdir rmdir setxattr",
     "fd, path": "faccessat2 mkdirat newfstatat openat readlinkat unlinkat",
     "fd": "fchmod fcntl getdents64 ioctl pread64 read write writev",
 }
