@@ -69,7 +69,9 @@ class TestProgramsOfTheHost:
 
     CODE = """
 import subprocess
-program = subprocess.Popen([sys.argv[1]], stdin=subprocess.PIPE)
+program = subprocess.Popen([sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+program.stdin.write(b'x')
+program.stdout.read(1)  # before it has answered, exe may be what it was before its execve
 fd = os.open(f'/proc/{program.pid}/exe', os.O_RDONLY)
 program.communicate()
 print(attempt(open, f'/proc/self/fd/{fd}', 'wb'), attempt(open, sys.argv[1], 'wb'))
