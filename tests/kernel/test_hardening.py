@@ -275,7 +275,9 @@ class TestSeccomp:
     ) -> None:
         rules = dict.fromkeys(denied, seccomp.fail(1))
         container = Container(
-            namespaces=namespaces, seccomp=seccomp.assemble(rules, otherwise=seccomp.ALLOW)
+            namespaces=namespaces,
+            no_new_privileges=True,
+            seccomp=seccomp.assemble(rules, otherwise=seccomp.ALLOW),
         )
         with pytest.raises(FileNotFoundError):
             run(container, ["/nonexistent"])
