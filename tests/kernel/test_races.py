@@ -36,6 +36,7 @@ from pyns.mounts import Mount
 
 pytestmark = pytest.mark.usefixtures("namespaces")
 
+LOWER = Path(__file__).parent  # nothing is mounted below it, which a user namespace would lock
 STARTS = 200 if "PYNS_WHOLE" in os.environ else 6  # of each: some 450 in all
 # Exchanges two names (renameat2(2)), as fast as it can, and counts how often.
 SWAPPER = """
@@ -140,7 +141,7 @@ ATTACKED = {
     "Devpts": Attacked(at(Devpts)),
     "Dev": Attacked(at(Dev)),
     "CgroupFs": Attacked(at(CgroupFs)),
-    "Overlay": Attacked(at(lambda path: Overlay(path, ["/usr"]))),
+    "Overlay": Attacked(at(lambda path: Overlay(path, [LOWER]))),
     "File": Attacked(at(lambda path: File(path, "inside")), is_file=True),
     "Dir": Attacked(at(Dir)),
     "Symlink": Attacked(at(lambda path: Symlink(path, "inside"))),
