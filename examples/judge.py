@@ -1,6 +1,6 @@
 """A judge: compiles each submission of a directory, runs it on each test, tells the verdicts.
 
-    python examples/judge.py SUBMISSIONS TESTS [--json FILE]
+    python examples/judge.py SUBMISSIONS TESTS [--cpu-time SECONDS] [--json FILE]
 
 SUBMISSIONS has programs (`.c`, `.py`, `.sh`), TESTS pairs of `NAME.in` and `NAME.out`. Each run is
 a sandbox of its own. tqdm shows the progress where it is installed. docs/judge.md explains.
@@ -65,7 +65,7 @@ def word_of(done: Judged, expected: bytes) -> str:
     return "ok" if done.stdout.split() == expected.split() else "wrong answer"
 
 
-def verdicts_of(source: Path, tests: list[Path]) -> Iterator[Verdict]:
+def verdicts_of(source: Path, tests: list[Path], cpu_time: float) -> Iterator[Verdict]:
     """Yield a verdict for each test; one for all where there is nothing to run."""
     prepared = prepare(source)
     if isinstance(prepared, Judged):
@@ -78,8 +78,8 @@ def verdicts_of(source: Path, tests: list[Path]) -> Iterator[Verdict]:
             command,
             files=files,
             input=test.read_bytes(),
-            timeout=5,
-            cpu_time=1,
+            timeout=5 * cpu_time,
+            cpu_time=cpu_time,
             output_max=1 << 20,
             limits=LIMITS,
         )
@@ -109,12 +109,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("submissions", type=Path)
     parser.add_argument("tests", type=Path)
+    parser.add_argument("--cpu-time", type=float, default=1, help="seconds for each run: 1")
     parser.add_argument("--json", type=Path, help="write the verdicts there as well")
     options = parser.parse_args()
     sources = sorted(path for path in options.submissions.iterdir() if path.suffix in LANGUAGES)
     tests = sorted(options.tests.glob("*.in"))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        runs = pool.map(lambda source: list(verdicts_of(source, tests)), sources)
+        runs = pool.map(lambda each: list(verdicts_of(each, tests, options.cpu_time)), sources)
         verdicts = [v for each in with_progress(runs, len(sources)) for v in each]
     for v in verdicts:
         took = f"{v.cpu_seconds:6.2f} s {v.memory_peak / (1 << 20):7.1f} MiB"

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from pyns import CgroupError, Container, Limits, Namespace, SpawnError, clone_into
 
 # What runs inside. It says where it is, and becomes the hog without changing its pid.
 INSIDE = """
-import os, shutil
+import os, shutil, sys
 print("inside:  I am PID", os.getpid(), "on", os.uname().nodename)
 print("inside:  /proc shows the processes", sorted(filter(str.isdigit, os.listdir("/proc"))))
 for line in open("/proc/self/cgroup"):
     _, controllers, path = line.rstrip().split(":", 2)
-    if "/pyns/" in path:
+    if line not in sys.argv[1]:
         print("inside: ", controllers or "v2", "cgroup", path)
 hog = ["stress", "--vm-bytes", "200m", "--vm-keep", "-m", "1", "--timeout", "10s"]
 print("inside:  now I take 200 MB", "with stress" if shutil.which("stress") else "", flush=True)
@@ -36,7 +37,8 @@ def main() -> None:
         hostname="container",
         limits=Limits(memory_max="100M", memory_swap_max=0),
     )
-    with clone_into(box, [sys.executable, "-c", INSIDE]) as process:
+    outside = Path("/proc/self/cgroup").read_text()
+    with clone_into(box, [sys.executable, "-c", INSIDE, outside]) as process:
         group = process.cgroup
         assert group is not None
         paths = group.paths
