@@ -166,6 +166,7 @@ class TestScratch:
         with pytest.raises(ValueError, match="size"):
             Scratch("/tmp", size)
 
+    @pytest.mark.timeout(180)
     def test_of_many_runs_is_refused_rather_than_waited_for(self) -> None:
         with Scratch("/tmp", "1M") as scratch:
             box = Container.sandbox(limits=None, mounts=[scratch.mount])

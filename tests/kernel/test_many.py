@@ -68,7 +68,7 @@ def grow_nothing(work: Callable[[], object], times: int) -> None:
         assert grown == {}
 
 
-@pytest.mark.timeout(3600 if WHOLE else 60)
+@pytest.mark.timeout(3600 if WHOLE else 300)
 class TestManyInARow:
     def test_programs(self) -> None:
         grow_nothing(lambda: run(PLAIN, ["true"]), MANY)
@@ -107,6 +107,7 @@ def together(work: Callable[[int], None], count: int) -> list[BaseException]:
     return failures
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.usefixtures("namespaces")
 def test_eight_threads_get_each_its_own_status_and_output() -> None:
     def work(number: int) -> None:

@@ -46,6 +46,7 @@ def interrupted(after: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, old)
 
 
+@pytest.mark.timeout(180)
 class TestSignalHandlerThatRaises:
     """Signals wait while the child is made, so one that comes then strikes right after it."""
 
