@@ -240,7 +240,7 @@ class TestCpuTime:
         started = run(counted, [sys.executable, "-P", "-c", "pass"]).usage
         assert started is not None
         assert started.cpu_seconds is not None
-        enough = round(0.3 + 3 * started.cpu_seconds, 2)  # to start, to fork and to say "early"
+        enough = round(0.3 + 5 * started.cpu_seconds, 2)  # to start, to fork and to say "early"
         options: dict[str, Any] = {"stdout": PIPE, "pass_fds": [witness.writer]}
         with pytest.raises(CpuTimeExpired, match=f"used {enough} seconds of CPU time") as caught:
             start(counted, witness.command("burn"), cpu_time=enough, timeout=50, **options)
