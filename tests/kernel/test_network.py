@@ -385,7 +385,9 @@ class TestDevice:
         before = devices()
         box = Container(network=[Device(pair[1])])
         with clone_into(box, ["sleep", "60"]) as process, IPRoute() as route:
-            route.link("set", index=route.link_lookup(ifname=pair[0])[0], ifname=pair[1])
+            index = route.link_lookup(ifname=pair[0])[0]
+            route.link("set", index=index, state="down")  # before Linux 6.2 only then it is renamed
+            route.link("set", index=index, ifname=pair[1])
             process.kill()
             process.wait()
             [other] = devices() - before
