@@ -61,7 +61,8 @@ def test_nothing_but_the_containers_own_is_mounted(
 ) -> None:
     (tmp_path / "empty").mkdir()
     system = [path for path in ("/usr", "/bin", "/lib", "/lib64") if os.path.isdir(path)]
-    mounts = (*map(Bind, system), Bind(source, "/data"), Proc())
+    binds = [Bind(path, recursive=False) for path in system]  # some hosts have mounts below
+    mounts = (*binds, Bind(source, "/data"), Proc())
     container = Container(root=ROOTS[kind](tmp_path / "empty"), mounts=mounts)
     points = shell(container, "cut -d' ' -f5 /proc/self/mountinfo").split()
     assert sorted(points) == sorted(["/", "/data", "/proc", *system])
@@ -77,7 +78,7 @@ def unshare(namespaces):
     assert libc.unshare(namespaces.value) == 0, os.strerror(ctypes.get_errno())
 def inside(*mounts):
     box = Container(root=sys.argv[1], mounts=(Bind("/usr"), *mounts, Proc()))
-    command = ["sh", "-c", "cat /data/file; grep -c ' ' /proc/self/mountinfo"]
+    command = ["sh", "-c", "cat /data/file; grep -vc ' /usr/' /proc/self/mountinfo"]
     print(*run(box, command, capture_output=True, text=True, check=True).stdout.split())
 with signals_blocked():
     assert open_template() is not None
