@@ -18,6 +18,8 @@ from pyns.cgroups import Cgroup, current, hierarchies
 from pyns.signals import signals_blocked
 from pyns.template import open_template
 
+INITIAL = "4026531836"  # the PID namespace above all others, PROC_PID_INIT_INO of proc_ns.h
+
 
 def in_words(error: int) -> str:
     return f"{errno.errorcode.get(error, error)}: {os.strerror(error)}"
@@ -146,7 +148,9 @@ def cgroups() -> set[str]:
 
 def is_of_another(group: str) -> bool:
     """Whether the group's name says that it belongs to a living process that is not this one."""
-    owner = os.path.basename(group).partition("-")[0]
+    owner, *rest = os.path.basename(group).split("-")
+    if INITIAL in rest and os.stat("/proc/self/ns/pid").st_ino != int(INITIAL):
+        return True  # of one outside of the container that this one is in
     return owner.isdigit() and int(owner) != os.getpid() and os.path.isdir(f"/proc/{owner}")
 
 
