@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 
+from pyns import linux
 from pyns.cgroups.delegation import is_refused
 from pyns.cgroups.hierarchy import current, read_lines, read_text
 from pyns.executable import why_not_executed
@@ -243,7 +244,7 @@ def _why_unprivileged(program: str) -> str | None:
     has_capabilities = "security.capability" in os.listxattr(program)
     if not is_root and not has_capabilities:
         return f"{program} is not set-user-ID root. As root: chmod u+s {program}"
-    if os.statvfs(program).f_flag & os.ST_NOSUID:
+    if os.statvfs(program).f_flag & linux.ST_NOSUID:
         return f"{program} lies on a mount that is nosuid, so it runs without privileges"
     return None
 

@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from typing import NamedTuple, Self
 
+from pyns import linux, steps
 from pyns import mount_steps as filling
-from pyns import steps
 from pyns.namespaces import Namespace
 from pyns.steps import MOUNT_ATTR_NOEXEC, Step
 
@@ -108,9 +108,9 @@ class Inside:
         return self._walk((*self._directory, *_names(path)))
 
     def _opened(self, source: bytes, names: Names = ()) -> Place:
-        fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
+        fd = os.open(source, linux.O_PATH | os.O_CLOEXEC)
         self._undo.callback(os.close, fd)
-        noexec = bool(os.statvfs(source).f_flag & os.ST_NOEXEC)
+        noexec = bool(os.statvfs(source).f_flag & linux.ST_NOEXEC)
         return Place(names, fd, noexec)
 
     # The mount in hand; None: something that is not looked into.
@@ -222,11 +222,11 @@ class Inside:
             return below, place.fresh.entries[within]
         if os.fstat(place.fd).st_dev == self._proc:
             raise UnknownError  # of a process that is gone
-        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd)
+        fd = os.open(name, linux.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.fd)
         self._undo.callback(os.close, fd)
         status = os.fstat(fd)
         text = os.readlink(b"", dir_fd=fd) if stat.S_ISLNK(status.st_mode) else None
-        noexec = bool(os.fstatvfs(fd).f_flag & os.ST_NOEXEC)
+        noexec = bool(os.fstatvfs(fd).f_flag & linux.ST_NOEXEC)
         # what was asked for the mount of a copy holds for all of it
         return Place(names, fd, noexec or place.noexec), text
 

@@ -6,6 +6,9 @@ import os
 
 from pyns._shim import lib
 
+O_PATH = 0o10000000  # of open(2)
+ST_NOSUID = 2  # of statvfs(3)
+ST_NOEXEC = 8
 P_PIDFD = 3  # of waitid(2)
 MFD_CLOEXEC = 1
 

@@ -20,6 +20,7 @@ from pyns.kernelfs import Proc
 from pyns.masks import MASKED_PATHS, READ_ONLY_PATHS
 from pyns.mounts import Bind, Filesystem, Mount, StrPath, Tmpfs
 from pyns.namespaces import Namespace
+from pyns.rlimits import NUMBERS
 
 LIMITS = Limits(memory_max="1G", memory_swap_max=0, pids_max=256)
 USER = 1000  # who the program is, inside
@@ -77,12 +78,12 @@ def preset(
         "max_inotify_instances": 8,
         "rlimits": {
             # with 0 the kernel still starts what core_pattern names, as root outside (core(5))
-            "core": _at_most(resource.RLIMIT_CORE, 1),
-            "nofile": _at_most(resource.RLIMIT_NOFILE, 1024),
-            "nproc": _at_most(resource.RLIMIT_NPROC, 256),
+            "core": _at_most("core", 1),
+            "nofile": _at_most("nofile", 1024),
+            "nproc": _at_most("nproc", 256),
             # what it has of these, the caller has not
-            "sigpending": _at_most(resource.RLIMIT_SIGPENDING, 1024),
-            "msgqueue": _at_most(resource.RLIMIT_MSGQUEUE, 65536),
+            "sigpending": _at_most("sigpending", 1024),
+            "msgqueue": _at_most("msgqueue", 65536),
         },
         "capabilities": (),
         "no_new_privileges": True,
@@ -151,7 +152,7 @@ def _read_only(source: str, target: str | None = None) -> Bind:
     return Bind(source, target, read_only=True, nosuid=True, nodev=True)
 
 
-def _at_most(kind: int, most: int) -> int:
+def _at_most(name: str, most: int) -> int:
     """Return a limit that the caller may set: none is above his hard one."""
-    hard = resource.getrlimit(kind)[1]
+    hard = resource.getrlimit(NUMBERS[name])[1]
     return most if hard == resource.RLIM_INFINITY else min(most, hard)

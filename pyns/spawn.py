@@ -100,7 +100,7 @@ class Child:
             with suppress(ProcessLookupError):
                 linux.pidfd_send_signal(self.report.pidfd, signal.SIGKILL)
             with suppress(ChildProcessError):
-                os.waitid(linux.P_PIDFD, self.report.pidfd, os.WEXITED)
+                os.waitpid(self.report.pid, 0)
             os.close(self.report.pidfd)
             self.report.pid = self.report.pidfd = -1
         self.companions.end()
@@ -159,7 +159,7 @@ def spawn(
             parent_pidfd = opened_files.enter_context(_own_pidfd())
         proc = -1
         if any(getattr(container, name) is not None for name in USER_LIMITS):
-            proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
+            proc = os.open("/proc", linux.O_PATH | os.O_CLOEXEC)
             opened_files.callback(os.close, proc)
         init = None
         if container.init:

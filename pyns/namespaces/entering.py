@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 
+from pyns import linux
 from pyns._shim import ffi, lib
 from pyns.errors import NamespaceError
 from pyns.namespaces.kinds import FILES, Namespace
@@ -202,8 +203,8 @@ class _Home:
                 name = _OF_CHILDREN.get(kind, FILES[kind])
                 self._namespaces[kind] = self._open(f"/proc/thread-self/ns/{name}", os.O_RDONLY)
         if Namespace.MOUNT in kinds:
-            self._root = self._open("/", os.O_PATH)
-            self._directory = self._open(".", os.O_PATH)
+            self._root = self._open("/", linux.O_PATH)
+            self._directory = self._open(".", linux.O_PATH)
 
     def _open(self, path: str, flags: int) -> int:
         fd = os.open(path, flags | os.O_CLOEXEC)
