@@ -99,7 +99,8 @@ def script() -> NoReturn:
     Without taking the interpreter apart, which would take 9 ms of the 60 that a run may, and
     without looking for garbage while modules are imported, which make none: 2 ms.
     """
-    gc.set_threshold(50_000)
+    if hasattr(gc, "set_threshold"):  # not PyPy, whose garbage is found otherwise
+        gc.set_threshold(50_000)
     status = main()
     try:
         atexit._run_exitfuncs()

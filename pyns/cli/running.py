@@ -193,6 +193,8 @@ def _run(
     cpu_time: float | None,
     options: dict[str, Any],
 ) -> int:
+    if not hasattr(signal, "sigwaitinfo"):
+        raise ImportError("signal.sigwaitinfo is not in this Python, as in PyPy: CPython has it")
     check_cpu_time(cpu_time, target if isinstance(target, Container) else None)
     if cpu_time is not None and terminal:
         raise ValueError("--cpu-time is not looked at while a terminal is relayed: leave -t out")

@@ -381,6 +381,20 @@ def test_what_takes_long_to_import_is_left_to_those_who_need_it() -> None:
     assert heavy & set(done.stdout.split()) == set()
 
 
+def test_nothing_is_started_by_a_python_that_could_not_wait_for_it(tmp_path: Path) -> None:
+    code = (
+        "import signal, sys; del signal.sigwaitinfo  # as PyPy\n"
+        "from pyns.cli import main\n"
+        "sys.exit(main(['run', '--namespaces', '', '--', 'touch', sys.argv[1]]))"
+    )
+    started = tmp_path / "started"
+    command = [*PYNS[:2], "-c", code, str(started)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, started.exists()) == (125, False)
+    assert done.stderr.startswith("pyns: signal.sigwaitinfo is not in this Python")
+    assert done.stderr.count("\n") == 1
+
+
 class TestPs:
     @pytest.mark.usefixtures("namespaces")
     def test_container_is_shown_with_what_it_has_of_its_own(self) -> None:
