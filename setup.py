@@ -5,13 +5,15 @@ import platform
 import re
 import sys
 import sysconfig
-import tomllib
 from pathlib import Path
 
 import cffi  # without it setuptools would silently build a wheel without the shim
 from setuptools import setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+
+if sys.version_info < (3, 11):  # noqa: UP036  # pip looks at requires-python when this has run
+    sys.exit(f"pyns needs Python 3.11 or later: this is {platform.python_version()}")
 
 INIT = "pyns/pyns-init"
 # Without libc the program needs nothing of the machine that builds it but a compiler. What the
@@ -32,6 +34,8 @@ def described() -> str:
     Its links lead to this version in `project.urls.Source`, a repository as GitHub shows it; there
     is none as long as that is not given.
     """
+    import tomllib  # not in those that are too old
+
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     readme = Path("README.md").read_text()
     source = project.get("urls", {}).get("Source")

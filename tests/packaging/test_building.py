@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import re
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -56,3 +57,20 @@ def test_readme_of_the_index_leads_to_the_version_in_the_repository(
     links = re.findall(r"\]\(([^)\s]+)\)|^\[[^]\n]+\]: (\S+)$", readme, re.MULTILINE)
     assert len(links) > 30
     assert [link for link in map("".join, links) if not link.startswith("https://")] == []
+
+
+def test_python_that_is_too_old_is_told_so(checkout: Path) -> None:
+    code = (
+        "import sys\n"
+        "try: import cffi, setuptools.command.bdist_wheel\n"
+        "except ImportError as error: sys.exit(f'skip: {error}')\n"
+        "sys.version_info, sys.modules['tomllib'] = (3, 10), None\n"
+        "sys.argv = ['setup.py', '--version']; exec(open('setup.py').read())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, timeout=60
+    )
+    if done.stderr.startswith("skip: "):
+        pytest.skip(f"not installed, see the group packaging: {done.stderr.strip()}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("pyns needs Python 3.11 or later: this is ")
