@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +23,11 @@ from pyns.landlock import Landlock
 from pyns.mounts import Bind, Mount, Tmpfs
 from pyns.namespaces import Namespace
 from pyns.steps import SetPropagation
+
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]
+else:
+    ParamType = click.ParamType  # it is not generic in click 8.2
 
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|s|m|h|d)?")
 _SECONDS = {"ms": 0.001, None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -201,7 +206,7 @@ def _mount(make: Callable[[Any], Mount]) -> Callable[[Given, Any], None]:
     return lambda given, value: given.mounts.append(make(value))
 
 
-class Read(click.ParamType[Any]):
+class Read(ParamType):
     """A type of values that a function reads from a str.
 
     Args:
