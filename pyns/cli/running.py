@@ -20,6 +20,7 @@ from pyns.container import Container
 from pyns.deadline import Deadline
 from pyns.errors import CgroupError, SpawnError
 from pyns.exceeded import CpuTimeExpired, TimeoutExpired
+from pyns.init import program_of
 from pyns.joining import status_of
 from pyns.limited import check_cpu_time
 from pyns.master import Size
@@ -27,6 +28,7 @@ from pyns.options import Target
 from pyns.process import Process
 from pyns.reason import Reason
 from pyns.starting import clone_into
+from pyns.syscalls import numbers
 
 # what is for the program; SIGCHLD says that it has ended
 _FOR_PROGRAM = {
@@ -288,12 +290,14 @@ def _wait(process: Process, noted: list[int], deadline: Deadline) -> int | Reaso
 def _hand_on(process: Process, number: int, *, from_terminal: bool) -> bool:
     """Send the program a signal, unless the terminal did; False if it could not notice."""
     try:
-        has_it = from_terminal and os.getpgid(process.pid) == os.getpgrp()
-    except ProcessLookupError:
+        program = program_of(process.pid)
+        has_it = from_terminal and os.getpgid(program) == os.getpgrp()
+    except (FileNotFoundError, ProcessLookupError):
         return True
+    deaf = _is_deaf(program, number)  # before it is woken up by what it waits for
     if not has_it:
         process.send_signal(number)
-    return not _is_deaf(process.pid, number)
+    return not deaf
 
 
 def _in_foreground() -> bool:
@@ -314,7 +318,20 @@ def _is_deaf(pid: int, number: int) -> bool:
     if fields.get("NSpid", "").split()[-1:] != ["1"]:
         return False
     waits = [int(fields.get(name, "0"), 16) for name in ("SigBlk", "SigIgn", "SigCgt")]
-    return not any(mask >> (number - 1) & 1 for mask in waits)
+    return not any(mask >> (number - 1) & 1 for mask in waits) and not _takes_signals(pid)
+
+
+def _takes_signals(pid: int) -> bool:
+    """Whether a thread is in sigwait(3), as in many an init: SigBlk has nothing meanwhile."""
+    waiting = str(numbers(os.uname().machine)["rt_sigtimedwait"])
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/syscall") as file:
+                if file.read().split(maxsplit=1)[0] == waiting:
+                    return True
+    except OSError:  # it has ended, or may not be looked at
+        pass
+    return False
 
 
 class _Stopped(Exception):  # noqa: N818  no error: a signal came

@@ -181,10 +181,23 @@ class TestRun:
 @pytest.mark.usefixtures("namespaces")
 class TestSignals:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-    def test_signal_reaches_the_program_which_decides(self, number: signal.Signals) -> None:
-        with running("run", "--", *python(HANDLER, str(int(number)))) as process:
+    @pytest.mark.parametrize("options", [(), ("--init",)], ids=str)
+    def test_signal_reaches_the_program_which_decides(
+        self, options: tuple[str, ...], number: signal.Signals
+    ) -> None:
+        with running("run", *options, "--", *python(HANDLER, str(int(number)))) as process:
             process.send_signal(number)
             assert process.communicate(timeout=20)[0] == f"got {int(number)}\n"
+            assert process.returncode == 7
+
+    def test_signal_reaches_a_pid_1_that_waits_for_it(self) -> None:
+        with running("run", "--", *python(WAITS)) as process:
+            # it is not blocked while it is waited for, nor is there a handler
+            [pid] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            while not Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].startswith(" S"):
+                pass
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=20)
             assert process.returncode == 7
 
     @pytest.mark.parametrize("options", [(), ("--init",), ("--share", "pid"), ("--new-session",)])
@@ -212,8 +225,9 @@ class TestSignals:
         )
         assert done.returncode == 3
 
-    def test_key_of_the_terminal_reaches_the_program_once(self) -> None:
-        told = on_terminal([*PYNS, "run", "--", *python(COUNTS)], b"ready", b"\x03")
+    @pytest.mark.parametrize("options", [(), ("--init",)], ids=str)
+    def test_key_of_the_terminal_reaches_the_program_once(self, options: tuple[str, ...]) -> None:
+        told = on_terminal([*PYNS, "run", *options, "--", *python(COUNTS)], b"ready", b"\x03")
         assert told.count(b"got") == 1
 
     def test_key_of_the_terminal_ends_a_pid_1_without_a_handler(self) -> None:
@@ -221,6 +235,13 @@ class TestSignals:
         assert b"status 130" in on_terminal([*words, *python(DEAF)], b"ready", b"\x03")
 
 
+WAITS = """
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+print("ready", flush=True)
+signal.sigwait({signal.SIGTERM})
+raise SystemExit(7)
+"""
 COUNTS = """
 import signal, sys, time
 signal.signal(signal.SIGINT, lambda *_: print("got", flush=True))
