@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import click
@@ -85,6 +86,8 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except TOLD as error:
+            if isinstance(error, BrokenPipeError) and error.filename is None:
+                ctx.exit(128 + signal.SIGPIPE)  # who reads has enough, as head
             tell(error, debug=ctx.meta.get("pyns.debug", False))
             ctx.exit(FAILED)
 

@@ -123,13 +123,18 @@ def told(outcome: Outcome, where: str | None) -> Iterator[None]:
     if where is None:
         yield
         return
-    with _opened(where) as file:
-        try:
-            yield
-        finally:
-            import json
+    file = _opened(where)
+    try:
+        yield
+    finally:
+        import json
 
-            file.write(json.dumps(outcome.told) + "\n")
+        try:
+            with file:
+                file.write(json.dumps(outcome.told) + "\n")
+        except OSError as error:
+            error.filename = f"--json {where}"
+            raise
 
 
 def _opened(where: str) -> TextIO:

@@ -384,6 +384,24 @@ def test_what_is_missing_is_told_in_one_line() -> None:
     assert hint.startswith("hint: `pyns completion --help`")
 
 
+@pytest.mark.parametrize("words", [("plan", "--steps", "--", "id"), ("ps",)])
+def test_reader_who_has_enough_is_no_error(words: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        done = pyns(*words, capture_output=False, stdout=pipe, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.usefixtures("namespaces")
+def test_outcome_that_can_not_be_written_is_told() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w"):
+        done = pyns("run", "--json", str(writing), "--", "true", pass_fds=(writing,))
+    assert (done.returncode, done.stderr) == (125, f"pyns: --json {writing}: Broken pipe (EPIPE)\n")
+
+
 def test_command_is_installed_beside_the_interpreter() -> None:
     script = os.path.join(sysconfig.get_path("scripts"), "pyns")
     done = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=20)
