@@ -62,7 +62,7 @@ class Command:
 
     def __post_init__(self) -> None:
         if (self.stdio, self.umask, self.process_group) == _AS_IT_IS and (
-            self.uid is self.gid is self.groups is None
+            self.uid is None and self.gid is None and self.groups is None
         ):
             return  # as it is nearly always, which each spawn would pay for
         # an id of 2**32 - 1 means "leave it as it is" to the kernel
