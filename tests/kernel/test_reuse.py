@@ -16,7 +16,7 @@ from pyns.cgroups import Cgroup
 pytestmark = pytest.mark.usefixtures("limits")
 
 LIMITS = Limits(memory_max="64M", memory_swap_max=0, pids_max=8)
-SPIN = "import time\nwhile time.process_time() < 0.3: pass"
+SPIN = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
 TOUCH = "x = bytearray(40 << 20)"
 HOG = "x = bytearray(200 << 20)"
 
