@@ -144,6 +144,12 @@ class Process(LimitedPopen):
     def _end(self, limit: Reason | None = None) -> None:
         """Kill it. Who is left then goes with PID 1, or before its group is removed."""
         self._limit = limit or self._limit
+        # PID 1 takes all others along, once it has a CPU. Those who have them go first
+        self._killed = self._killed or self.poll() is None
+        with signals_blocked(), self._settle_lock:
+            if self._private_cgroup is not None:
+                with suppress(CgroupError):
+                    self._private_cgroup.begin_to_end()
         self.kill()
         with signals_blocked(), self._settle_lock:
             if self._private_cgroup is not None:
