@@ -125,6 +125,7 @@ struct landlock_port {
 };
 
 #if defined(__x86_64__) && !defined(__ILP32__)
+#define FAULT "ud2"
 static inline long raw_syscall(long number, long a, long b, long c, long d, long e, long f)
 {
 	long result;
@@ -152,8 +153,7 @@ static inline long clone3_call(struct clone_args *args, void (*function)(void *)
 			 "jnz 1f\n\t"
 			 "xorl %%ebp, %%ebp\n\t" /* ends a debugger's backtrace */
 			 "movq %%r9, %%rdi\n\t"
-			 "callq *%%r8\n\t"
-			 "ud2\n"
+			 "callq *%%r8\n\t" FAULT "\n"
 			 "1:"
 			 : "=a"(result)
 			 : "a"((long)NR_CLONE3), "D"(args), "S"(sizeof(*args)), "r"(r8), "r"(r9)
@@ -161,6 +161,7 @@ static inline long clone3_call(struct clone_args *args, void (*function)(void *)
 	return result;
 }
 #elif defined(__aarch64__)
+#define FAULT "brk #1"
 static inline long raw_syscall(long number, long a, long b, long c, long d, long e, long f)
 {
 	register long x8 __asm__("x8") = number;
@@ -189,8 +190,7 @@ static inline long clone3_call(struct clone_args *args, void (*function)(void *)
 			 "mov x29, #0\n\t" /* ends a debugger's backtrace */
 			 "mov x30, #0\n\t"
 			 "mov x0, x3\n\t"
-			 "blr x2\n\t"
-			 "brk #1\n"
+			 "blr x2\n\t" FAULT "\n"
 			 "1:"
 			 : "+r"(x0)
 			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3)
@@ -240,12 +240,17 @@ static inline int sys_wait4(int pid, int *status, int options)
 	return (int)RAW(SYS_wait4, pid, status, options, 0, 0);
 }
 
-/* A filter of system calls may refuse the one, and the other; nobody can refuse a fault. */
-_Noreturn static inline void sys_exit_group(int status)
+/*
+ * A filter of system calls may refuse the one, and the other; nobody can refuse a fault. Inline, as AddressSanitizer has
+ * calls of its own before one that does not return.
+ */
+_Noreturn static inline __attribute__((always_inline)) void sys_exit_group(int status)
 {
-	RAW(SYS_exit_group, status, 0, 0, 0, 0);
-	RAW(SYS_exit, status, 0, 0, 0, 0);
-	__builtin_trap();
+	for (;;) {
+		RAW(SYS_exit_group, status, 0, 0, 0, 0);
+		RAW(SYS_exit, status, 0, 0, 0, 0);
+		__asm__ volatile(FAULT);
+	}
 }
 
 static inline int sys_close(int fd)

@@ -46,15 +46,6 @@ void __ubsan_on_report(void)
 	has_reported = true;
 }
 
-/*
- * Called before what does not return, to take the stack's marks away; there are none. The child's filter may refuse
- * what AddressSanitizer asks for to do so.
- */
-void __wrap___asan_handle_no_return(void);
-void __wrap___asan_handle_no_return(void)
-{
-}
-
 /* Not by abort(): if that is where the child has ended, it is half done already, in our memory. */
 static void must(bool holds, const char *what)
 {
