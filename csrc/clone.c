@@ -28,26 +28,6 @@ enum {
 static char *kept;
 static const size_t kept_size = STRIDE + POINTERS_KEPT * sizeof(char *);
 
-static int map_block(size_t stacks, size_t size, char **ret)
-{
-	char *start = sys_mmap(size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS);
-	int r = 0;
-
-	if ((unsigned long)start > -4096UL)
-		return (int)(long)start;
-	for (size_t i = 0; i < stacks && r == 0; i++) {
-		size_t from = i * STRIDE + GUARD_SIZE;
-
-		r = sys_mprotect(start + from, i + 1 == stacks ? size - from : STACK_SIZE,
-				 PROT_READ | PROT_WRITE);
-	}
-	if (r < 0)
-		sys_munmap(start, size);
-	else
-		*ret = start;
-	return r;
-}
-
 /*
  * Page tables are charged to the cgroup of whose fault they are. If the child's own has no memory left for one,
  * it tries for ever, and its parent waits: the OOM killer spares who borrows another's memory.
@@ -61,21 +41,34 @@ static void touch(char *first, char *last)
 
 static int take_block(size_t stacks, size_t pointers, struct block *ret)
 {
-	struct block block = {.size = stacks * STRIDE + pointers * sizeof(char *)};
+	size_t size = stacks * STRIDE + pointers * sizeof(char *);
+	char *start = NULL;
+	bool is_new;
 	int r = 0;
 
-	if (block.size <= kept_size) {
-		block.size = kept_size;
-		block.start = __atomic_exchange_n(&kept, NULL, __ATOMIC_ACQUIRE);
+	if (size <= kept_size) {
+		size = kept_size;
+		start = __atomic_exchange_n(&kept, NULL, __ATOMIC_ACQUIRE);
 	}
-	if (block.start == NULL)
-		r = map_block(stacks, block.size, &block.start);
-	if (r < 0)
+	is_new = start == NULL;
+	if (is_new)
+		start = sys_mmap(size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS);
+	if ((unsigned long)start > -4096UL)
+		return (int)(long)start;
+	for (size_t i = 0; i < stacks && r == 0; i++) {
+		char *end = i + 1 == stacks ? start + size : start + (i + 1) * STRIDE;
+		char *stack = start + i * STRIDE + GUARD_SIZE;
+
+		if (is_new)
+			r = sys_mprotect(stack, (size_t)(end - stack), PROT_READ | PROT_WRITE);
+		if (r == 0)
+			touch(stack, end - 1);
+	}
+	if (r < 0) {
+		sys_munmap(start, size);
 		return r;
-	for (size_t i = 1; i < stacks; i++)
-		touch(block.start + i * STRIDE - STACK_SIZE, block.start + i * STRIDE - 1);
-	touch(block.start + stacks * STRIDE - STACK_SIZE, block.start + block.size - 1);
-	*ret = block;
+	}
+	*ret = (struct block){start, size};
 	return 0;
 }
 
@@ -363,7 +356,7 @@ int spawn(const char *steps, size_t steps_size, const char *text, size_t text_si
 	    .report = ret_report,
 	};
 	size_t count = steps_size / sizeof(struct step), stacks;
-	struct block block;
+	struct block block = {0};
 	int clone, r;
 
 	r = check_plan(child.steps, steps_size, text, text_size);
