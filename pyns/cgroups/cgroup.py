@@ -514,20 +514,20 @@ class Cgroup:
         if not of_v2 or any(map(killing.is_populated, of_v2)):
             self._kill()
 
-    def begin_to_end(self) -> None:
-        """Kill them where a single write does it (v2), and wait for nothing."""
-        for hierarchy, directory in self._directories.items():
-            if hierarchy.version == 2 and killing.is_populated(directory):
-                self._was_killed = True
-                with killing.gone_is_fine():
-                    directory.write("cgroup.kill", "1")
-
-    def _kill(self) -> None:
-        of_v1 = {h: d for h, d in self._directories.items() if h.version == 1}
+    def begin_to_end(self) -> list[Directory]:
+        """Kill them where a single write does it (v2), wait for nothing, and return where."""
+        killed = []
         for hierarchy, directory in self._directories.items():
             if hierarchy.version == 2 and killing.is_populated(directory):
                 self._was_killed = True
                 killing.kill_v2(directory)
+                killed.append(directory)
+        return killed
+
+    def _kill(self) -> None:
+        of_v1 = {h: d for h, d in self._directories.items() if h.version == 1}
+        for directory in self.begin_to_end():
+            killing.wait_killed(directory)
         freezer = next((d for h, d in of_v1.items() if "freezer" in h.controllers), None)
         killing.kill_v1(list(of_v1.values()), freezer)
 

@@ -35,9 +35,14 @@ def is_populated(directory: Directory) -> bool:
 
 
 def kill_v2(directory: Directory) -> None:
-    """Kill what is in a group and below, atomically, and wait until it is gone."""
+    """Kill what is in a group and below, atomically; see `wait_killed`."""
     with gone_is_fine():
         directory.write("cgroup.kill", "1")
+
+
+def wait_killed(directory: Directory) -> None:
+    """Wait until what was killed in a v2 group is gone; CgroupError (EBUSY) if it does not go."""
+    with gone_is_fine():
         if not wait_for_event(directory, b"populated 0", time.monotonic() + _PATIENCE):
             raise _still_busy(directory)
 
