@@ -520,8 +520,9 @@ class Cgroup:
         for hierarchy, directory in self._directories.items():
             if hierarchy.version == 2 and killing.is_populated(directory):
                 self._was_killed = True
-                killing.kill_v2(directory)
-                killed.append(directory)
+                with killing.gone_is_fine():
+                    directory.write("cgroup.kill", "1")
+                    killed.append(directory)
         return killed
 
     def _kill(self) -> None:

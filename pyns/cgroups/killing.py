@@ -34,12 +34,6 @@ def is_populated(directory: Directory) -> bool:
     return "populated 1" in (directory.kept_text("cgroup.events") or "")
 
 
-def kill_v2(directory: Directory) -> None:
-    """Kill what is in a group and below, atomically; see `wait_killed`."""
-    with gone_is_fine():
-        directory.write("cgroup.kill", "1")
-
-
 def wait_killed(directory: Directory) -> None:
     """Wait until what was killed in a v2 group is gone; CgroupError (EBUSY) if it does not go."""
     with gone_is_fine():
